@@ -28,11 +28,11 @@ def dtype_of(which: object) -> np.dtype:
         dtype = None
     if dtype is None or dtype.name not in DTYPES:
         raise PrecisionError(f"the precision is {which!r}", f"choose one of {', '.join(DTYPES)}")
-    return dtype
+    return dtype.newbyteorder("=")
 
 
-def count_of(what: str, value: object) -> int:
-    """An integer ≥ 1.
+def count_of(what: str, value: object, least: int = 1) -> int:
+    """An integer ≥ `least`.
 
     Raises:
         ArgumentError: anything else.
@@ -40,9 +40,9 @@ def count_of(what: str, value: object) -> int:
     try:
         count = operator.index(value)
     except TypeError:
-        count = 0
-    if count < 1 or isinstance(value, bool):
-        raise ArgumentError(f"{what} is {value!r}", "give an integer of at least 1")
+        count = least - 1
+    if count < least or isinstance(value, bool):
+        raise ArgumentError(f"{what} is {value!r}", f"give an integer of at least {least}")
     return count
 
 
@@ -73,7 +73,10 @@ class Cloud:
     bias: bool = True
 
     def __post_init__(self):
-        theta = np.array(self.theta, copy=True, order="C")
+        try:
+            theta = np.array(self.theta, copy=True, order="C")
+        except ValueError as error:
+            raise ShapeError("theta has rows of several lengths", "make all rows equally long") from error
         if theta.dtype.kind in "iu":
             theta = theta.astype(np.float64)
         theta = theta.astype(dtype_of(theta.dtype), copy=False)
@@ -172,8 +175,8 @@ class Cloud:
             m, d: number of particles and input dimension.
             c, w, b: the laws; b=None gives a cloud without bias.
             unit: a Unit or its name.
-            symmetric: the doubling trick: m/2 draws (c, w, b), then their twins (-c, w, b), so that φ(θ_0) = 0 exactly
-                (Chizat, Oyallon, Bach, 2019, section 3).
+            symmetric: the doubling trick: m/2 draws (c, w, b), then their twins (-c, w, b), so that φ(θ_0) = 0
+                exactly (Chizat, Oyallon, Bach, 2019, section 3).
             tau: a factor τ on all parameters.
             seed: an integer ≥ 0.
             dtype: float64 or float32; the numbers are drawn in float64 and rounded.

@@ -77,8 +77,9 @@ class StorageError(ParticlesError, OSError):
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """The error for a `name` that is not among the `known` ones of its `kind`."""
     known = sorted(known)
-    nearest = get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    spelt = {word.lower(): word for word in known}
+    nearest = get_close_matches(str(name).lower(), spelt, n=1, cutoff=0.5)
+    hint = f"did you mean {spelt[nearest[0]]!r}? " if nearest else ""
     return UnknownNameError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from particles.errors import ArgumentError, DataError, unknown_name
+from particles.units import NUMBER
 
 Scalar2 = Callable[[float, float], float]
 
@@ -95,7 +96,9 @@ def huber(width: float = 1.0) -> Loss:
         a = f - y
         return min(max(a, -width), width)
 
-    return Loss("huber" if width == 1 else f"huber({width:g})", value, slope, curvature=1.0)
+    # All digits of the width: a run on disk finds its loss by this name.
+    name = "huber" if width == 1 else f"huber({repr(width).removesuffix('.0')})"
+    return Loss(name, value, slope, curvature=1.0)
 
 
 LOSSES: dict[str, Loss] = {
@@ -107,7 +110,7 @@ LOSSES: dict[str, Loss] = {
     )
 }
 
-_HUBER = re.compile(r"huber\((?P<width>[-+.\deE]+)\)")
+_HUBER = re.compile(rf"huber\((?P<width>{NUMBER})\)")
 
 
 def loss(which: str | Loss) -> Loss:
@@ -125,8 +128,5 @@ def loss(which: str | Loss) -> Loss:
     if name in LOSSES:
         return LOSSES[name]
     if wide := _HUBER.fullmatch(name):
-        try:
-            return huber(float(wide["width"]))
-        except ValueError:
-            pass
+        return huber(float(wide["width"]))
     raise unknown_name("loss", which, LOSSES)

@@ -43,6 +43,9 @@ class Scaling:
             raise ArgumentError(f"the exponent gamma is {self.gamma}", "give a finite number, such as 0.5 or 1")
         if not (math.isfinite(self.factor) and self.factor > 0):
             raise ArgumentError(f"the output factor is {self.factor}", "give a positive, finite number")
+        # As floats: a NumPy integer m to a negative integer power is an error.
+        object.__setattr__(self, "gamma", float(self.gamma))
+        object.__setattr__(self, "factor", float(self.factor))
 
     @property
     def name(self) -> str:

@@ -28,7 +28,8 @@ class Unit:
 
     Arguments:
         name: what tables, legends and run files call it.
-        sigma, dsigma, ddsigma: σ, σ' and σ'' (where they exist; at a kink, a one-sided value), each one number to one.
+        sigma, dsigma, ddsigma: σ, σ' and σ'' (where they exist; at a kink, a one-sided value), each one number to
+            one.
         degree: the degree r of positive homogeneity, σ(λz) = λ^r σ(z) for λ > 0, or None.
         kinks: the points where σ' jumps; with none, Dφ is Lipschitz on bounded sets.
 
@@ -136,7 +137,7 @@ def _derf(z):
 
 
 def _dderf(z):
-    return -2.0 * z * (_TWO_OVER_SQRT_PI * math.exp(-z * z))
+    return -2.0 * (z * (_TWO_OVER_SQRT_PI * math.exp(-z * z)))
 
 
 # exp is only ever taken of a number ≤ 0, so that nothing overflows.
@@ -172,7 +173,8 @@ def _dgelu(z):
 
 
 def _ddgelu(z):
-    return (2.0 - z * z) * (_ONE_OVER_SQRT_2PI * math.exp(-0.5 * z * z))
+    e = math.exp(-0.25 * z * z)
+    return (2.0 * e - (z * e) * z) * (_ONE_OVER_SQRT_2PI * e)  # in this order, or a large z gives ∞·0
 
 
 def _sin(z):
@@ -188,8 +190,14 @@ def _minus_sin(z):
 
 
 def leaky_relu(slope: float = 0.1) -> Unit:
-    """The leaky ReLU σ(z) = z for z > 0 and slope·z below; slope = -1 is the absolute value."""
+    """The leaky ReLU σ(z) = z for z > 0 and slope·z below; slope = -1 is the absolute value.
+
+    Raises:
+        ArgumentError: a slope that is not finite.
+    """
     slope = float(slope)
+    if not math.isfinite(slope):
+        raise ArgumentError(f"the slope of the leaky ReLU is {slope}", "give a finite number, such as 0.1")
 
     def sigma(z):
         return z if z > 0 else slope * z
@@ -197,7 +205,9 @@ def leaky_relu(slope: float = 0.1) -> Unit:
     def dsigma(z):
         return 1.0 if z > 0 else slope
 
-    return Unit(f"leaky_relu({slope:g})", sigma, dsigma, _zero, degree=1, kinks=() if slope == 1 else (0.0,))
+    # All digits of the slope: a run on disk finds its unit by this name.
+    name = f"leaky_relu({repr(slope).removesuffix('.0')})"
+    return Unit(name, sigma, dsigma, _zero, degree=1, kinks=() if slope == 1 else (0.0,))
 
 
 _ABS = leaky_relu(-1.0)
@@ -219,7 +229,8 @@ UNITS: dict[str, Unit] = {
 }
 
 _SPELLINGS = {"relu2": "relu_squared", "relu²": "relu_squared", "linear": "identity", "sine": "sin"}
-_LEAKY = re.compile(r"leaky_relu(?:\((?P<slope>[-+.\deE]+)\))?")
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+_LEAKY = re.compile(rf"leaky_relu(?:\((?P<slope>{NUMBER})\))?")
 
 
 def unit(which: str | Unit) -> Unit:
@@ -235,13 +246,10 @@ def unit(which: str | Unit) -> Unit:
     """
     if isinstance(which, Unit):
         return which
-    name = str(which).strip().lower().replace("-", "_").replace(" ", "_")
+    name = re.sub(r"[- ](?=[a-z])", "_", str(which).strip().lower())
     name = _SPELLINGS.get(name, name)
     if name in UNITS:
         return UNITS[name]
     if leaky := _LEAKY.fullmatch(name):
-        try:
-            return leaky_relu(float(leaky["slope"] or 0.1))
-        except ValueError:
-            pass
+        return leaky_relu(float(leaky["slope"] or 0.1))
     raise unknown_name("unit", which, [*UNITS, "leaky_relu"])

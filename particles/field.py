@@ -1,0 +1,172 @@
+"""The velocity of the cloud: data, loss, scaling and kernels put together.
+
+    φ = α Σ_i g(·; θ_i),     dθ_i/dt = -μ E_ν[ℓ'(φ, y) ∇g(·; θ_i)]                               `Field`
+    φ̄ = φ(θ_0) + Dφ(θ_0)(θ - θ_0), the same flow with ∇g frozen at θ_0                            `LinearisedField`
+
+A cloud in motion is its start θ_0 and its displacement δ = θ - θ_0, kept apart: in float32 the updates of a very lazy
+particle are smaller than the last digit of θ, but not than that of δ.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from particles import kernels, random
+from particles.cloud import Cloud
+from particles.data import Data
+from particles.errors import DivergenceError, ShapeError
+from particles.kernels.risk import risk_and_residual
+from particles.losses import Loss
+from particles.losses import loss as loss_of
+from particles.scaling import Scaling
+
+DIVERGED = 1e3
+"""A risk that exceeds this many times the larger of its start and the risk of φ = 0 counts as diverged."""
+
+PROBES = 128
+"""Samples on which tangent kernels are compared: all where n is smaller, else evenly spread over the data."""
+
+
+class Field:
+    """The velocity field of a shallow network on a data set.
+
+    Arguments:
+        cloud: the initial cloud θ_0; its precision is the precision of everything.
+        data: the samples ν.
+        scaling: α(m) and μ(m).
+        loss: a Loss or its name.
+        backend: the name of a back end.
+
+    Raises:
+        ShapeError: data of another input dimension than the cloud's.
+        DataError: targets that the loss does not accept.
+    """
+
+    linearised = False
+
+    def __init__(self, cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str = "squared", backend: str = "auto"):
+        if data.d != cloud.d:
+            raise ShapeError(
+                f"the data have input dimension {data.d}, the cloud expects {cloud.d}",
+                f"draw the cloud with d={data.d}, or check bias={cloud.bias}",
+            )
+        self.cloud, self.data, self.scaling, self.loss = cloud, data, scaling, loss_of(loss)
+        self.loss.check_targets(data.y)
+        self.kernels = kernels.load(backend, cloud.unit, cloud.dtype)
+        self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
+        self.x = np.ascontiguousarray(data.x, dtype=cloud.dtype)
+        self.x_test = None if data.x_test is None else np.ascontiguousarray(data.x_test, dtype=cloud.dtype)
+        probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
+        self.x_probe = np.ascontiguousarray(self.x[probes])
+
+    @property
+    def theta0(self) -> np.ndarray:
+        """θ_0, (m, p)."""
+        return self.cloud.theta
+
+    def theta(self, displacement: np.ndarray) -> np.ndarray:
+        """θ = θ_0 + δ, (m, p)."""
+        return self.theta0 + displacement
+
+    def output(self, displacement: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
+        """φ(x; θ_0 + δ), (n,) in float64; on the training inputs unless x (n, d) is given."""
+        return self.alpha * self._predict(self.theta(displacement), self.x if x is None else x)
+
+    def risk_and_residual(self, f: np.ndarray) -> tuple[float, np.ndarray]:
+        """R and ℓ'(f, y), (n,), for predictions f (n,) on the training data."""
+        return risk_and_residual(self.loss.value, self.loss.slope, f, self.data.y)
+
+    def test_risk(self, f: np.ndarray) -> float:
+        """R on the test data, for predictions f on the test inputs."""
+        return risk_and_residual(self.loss.value, self.loss.slope, f, self.data.y_test)[0]
+
+    def velocity(self, displacement: np.ndarray) -> np.ndarray:
+        """dθ/dt = -μ E_ν[ℓ' ∇g], (m, p) in the cloud's precision.
+
+        Raises:
+            DivergenceError: predictions that are no longer finite, or a risk far above its start.
+        """
+        risk, residual = self.risk_and_residual(self.output(displacement))
+        if not risk <= self.risk_limit:
+            raise DivergenceError(
+                f"the risk diverged to {risk:.3g}", "take a smaller step, or the adaptive flow, which chooses its own"
+            )
+        weights = (-self.mobility / self.data.n) * residual
+        return self._drift(displacement, weights)
+
+    def tangent_kernel(
+        self, displacement: np.ndarray, x: np.ndarray | None = None, x2: np.ndarray | None = None
+    ) -> np.ndarray:
+        """K_t(x, x') = (1/m) Σ_i <∇g(x; θ_i), ∇g(x'; θ_i)>, (n, n2); on the probe inputs unless x is given."""
+        x = self.x_probe if x is None else x
+        gram = self.kernels.gram(self.theta(displacement), x, x if x2 is None else x2)
+        return self.scaling.kernel_weight(self.cloud.m) * gram.astype(np.float64)
+
+    @cached_property
+    def risk_limit(self) -> float:
+        """The risk above which the flow counts as diverged."""
+        start, _ = self.risk_and_residual(self.output(np.zeros_like(self.theta0)))
+        zero, _ = self.risk_and_residual(np.zeros(self.data.n))
+        return DIVERGED * max(start, zero, np.finfo(float).tiny)
+
+    @cached_property
+    def curvature(self) -> float:
+        """A bound on ℓ'': the loss's own, or the largest difference quotient of ℓ' around the data's targets."""
+        if self.loss.curvature is not None:
+            return self.loss.curvature
+        y = self.data.y
+        reach = 1 + np.ptp(y) + np.abs(y).max()
+        f, h = np.linspace(-reach, reach, 65), 1e-4 * reach
+        slope = np.frompyfunc(self.loss.slope, 2, 1)
+        targets = np.unique(y)[:: max(1, len(np.unique(y)) // 64), None]
+        steepest = float(np.max(np.asarray(slope(f + h, targets) - slope(f - h, targets), float))) / (2 * h)
+        return max(steepest, np.finfo(float).tiny)
+
+    @cached_property
+    def fastest_rate(self) -> float:
+        """L λ_max(K_0/n), the rate of the fastest mode at the start: a step of the Euler flow must stay below 2/rate.
+
+        Power iteration with K v = push(drift(v)), so no n × n matrix is made.
+        """
+        v = random.generator(0, "power iteration").standard_normal(self.data.n)
+        still, rate = np.zeros_like(self.theta0), 0.0
+        weight = self.scaling.kernel_weight(self.cloud.m) / self.data.n
+        for _ in range(60):
+            v /= np.linalg.norm(v)
+            u = self._drift(still, v)
+            v = weight * self.kernels.push(self.theta0, u, self.x).astype(np.float64)
+            previous, rate = rate, float(np.linalg.norm(v))
+            if abs(rate - previous) <= 1e-3 * rate:
+                break
+        return self.curvature * rate
+
+    def _drift(self, displacement: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return self.kernels.drift(self.theta(displacement), self.x, weights.astype(self.cloud.dtype))
+
+    def _predict(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return self.kernels.predict(theta, x).astype(np.float64)
+
+
+class LinearisedField(Field):
+    """The velocity field of the linearised model φ̄(θ) = φ(θ_0) + Dφ(θ_0)(θ - θ_0) (lecture notes, lazy dynamics)."""
+
+    linearised = True
+
+    def output(self, displacement: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
+        """φ̄(x; θ_0 + δ) = φ(x; θ_0) + α Σ_i <∇g(x; θ_0i), δ_i>, (n,) in float64."""
+        inputs = self.x if x is None else x
+        start = self._start if x is None else self.alpha * self._predict(self.theta0, x)
+        return start + self.alpha * self.kernels.push(self.theta0, displacement, inputs).astype(np.float64)
+
+    def tangent_kernel(self, displacement, x=None, x2=None) -> np.ndarray:
+        """K_0, whatever the displacement."""
+        return super().tangent_kernel(np.zeros_like(displacement), x, x2)
+
+    @cached_property
+    def _start(self) -> np.ndarray:
+        return self.alpha * self._predict(self.theta0, self.x)
+
+    def _drift(self, displacement: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return self.kernels.drift(self.theta0, self.x, weights.astype(self.cloud.dtype))

@@ -1,0 +1,150 @@
+"""The adaptive flow: the embedded pair of Bogacki and Shampine, its own step, its own dense output.
+
+Its steps depend on nothing but the problem: a frame between two of them is interpolated, so recording more, stopping
+or resuming never changes the trajectory.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from particles.errors import ArgumentError, DivergenceError
+from particles.flows.tableau import BOGACKI_SHAMPINE, combination
+
+if TYPE_CHECKING:
+    from particles.field import Field
+
+
+@dataclass
+class AdaptiveState:
+    """Where the adaptive flow stands: the ends of its last step, with their velocities, and the step to try next."""
+
+    step: int
+    t: float
+    h: float
+    displacement: np.ndarray
+    velocity: np.ndarray
+    t_before: float
+    displacement_before: np.ndarray
+    velocity_before: np.ndarray
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Gradient flow to a tolerance, by the pair of order 3(2) of Bogacki and Shampine (1989).
+
+    A step is accepted when the rms over particles of its estimated error is at most rtol·rms|δ| + atol·μ: errors are
+    weighed against the displacement and the mobility, so the same tolerances serve lazy and moving particles.
+
+    Arguments:
+        rtol, atol: relative tolerance, and absolute tolerance in units of the mobility μ.
+        first_step: the first step to try; None takes it from the largest eigenvalue of the tangent kernel.
+
+    Raises:
+        ArgumentError: a tolerance or a step that is not positive and finite.
+    """
+
+    rtol: float = 1e-4
+    atol: float = 1e-5
+    first_step: float | None = None
+
+    name: ClassVar[str] = "adaptive"
+    tableau = BOGACKI_SHAMPINE
+
+    def __post_init__(self):
+        for what in ("rtol", "atol", "first_step"):
+            value = getattr(self, what)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ArgumentError(f"{what} is {value}", "give a positive, finite number")
+
+    def prepare(self, field: Field, check_stability: bool = True) -> Adaptive:
+        """The flow itself: it keeps within the stability limit by its error control."""
+        return self
+
+    def start(self, field: Field) -> AdaptiveState:
+        """The state at t = 0."""
+        still = np.zeros_like(field.theta0)
+        rate = field.fastest_rate
+        h = self.first_step or (0.1 / rate if rate > 0 else 1.0)
+        v = field.velocity(still)
+        return AdaptiveState(0, 0.0, h, still, v, 0.0, still, v)
+
+    def t(self, state: AdaptiveState) -> float:
+        """The time of a state."""
+        return state.t
+
+    def reached(self, state: AdaptiveState, *, step: int | None = None, t: float | None = None) -> bool:
+        """Whether a state has come to a goal, given as a number of steps or as a time."""
+        return state.step >= step if step is not None else state.t >= t
+
+    def advance(
+        self,
+        field: Field,
+        state: AdaptiveState,
+        *,
+        step: int | None = None,
+        t: float | None = None,
+        deadline: float = math.inf,
+    ) -> None:
+        """Advance a state in place to the nearest goal given, passing a time by less than a step, or the deadline."""
+        step, t = math.inf if step is None else step, math.inf if t is None else t
+        while state.step < step and state.t < t:
+            self._step(field, state)
+            if time.perf_counter() >= deadline:
+                return
+
+    def at(self, state: AdaptiveState, t: float | None = None) -> tuple[float, np.ndarray]:
+        """(t, δ) at a time within the last step, by the cubic of Hermite; without a time, at its end."""
+        if t is None or t >= state.t:
+            return state.t, state.displacement
+        h = state.t - state.t_before
+        s = (t - state.t_before) / h
+        left, right = state.displacement_before, state.displacement
+        weights = (h * s * (1 - s) ** 2, -h * s * s * (1 - s))
+        rise = s * s * (3 - 2 * s)
+        cubic = left + rise * (right - left) + weights[0] * state.velocity_before + weights[1] * state.velocity
+        return t, cubic
+
+    def to_dict(self) -> dict:
+        """The flow as plain values, for a run's set-up."""
+        return {"name": self.name, **asdict(self)}
+
+    def pack(self, state: AdaptiveState) -> dict:
+        """The state as arrays and numbers, for a checkpoint."""
+        return dict(vars(state))
+
+    def unpack(self, parts: dict) -> AdaptiveState:
+        """The state that `pack` made."""
+        return AdaptiveState(**{name: parts[name] for name in AdaptiveState.__dataclass_fields__})
+
+    def _step(self, field: Field, state: AdaptiveState) -> None:
+        y, first, h = state.displacement, state.velocity, state.h
+        while True:
+            try:
+                increment, stages = self.tableau.increment(field.velocity, y, first, h)
+                after = y + increment
+                last = field.velocity(after)
+                error = _rms(combination(self.tableau.error, [*stages, last], h))
+                tolerance = self.rtol * max(_rms(y), _rms(after)) + self.atol * field.mobility
+                ratio = error / tolerance
+            except DivergenceError:  # a trial step far too long
+                ratio = math.inf
+            if ratio <= 1:
+                break
+            h *= max(0.2, 0.9 * ratio ** (-1 / 3)) if math.isfinite(ratio) else 0.1
+            if h < 1e-14 * max(state.t, 1e-300) or h == 0:
+                raise DivergenceError("the adaptive step shrank to nothing", "loosen rtol and atol, or take float64")
+        grow = min(4.0, 0.9 * ratio ** (-1 / 3)) if ratio > 0 else 4.0
+        state.t_before, state.displacement_before, state.velocity_before = state.t, y, first
+        state.step, state.t, state.h = state.step + 1, state.t + h, h * max(grow, 0.2)
+        state.displacement, state.velocity = after, last
+
+
+def _rms(a: np.ndarray) -> float:
+    """√(mean over particles of |a_i|²), summed in float64."""
+    return math.sqrt(np.einsum("ij,ij->i", a, a, dtype=np.float64).sum() / len(a))

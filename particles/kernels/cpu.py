@@ -1,0 +1,247 @@
+"""The CPU back end: Numba kernels that compute z, σ(z) and the sum in one pass, on several threads.
+
+Particles and samples are cut into tiles of fixed size. A task is one tile's worth of work with its own output, and
+sums over tasks are taken in a fixed order in float64: the bits are the same for any number of threads. Inside a task
+the innermost loop runs over independent sums (samples in predict and push, particles in drift), so that it
+vectorises without reassociation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numba
+import numpy as np
+from numba.core.errors import NumbaError
+
+from particles.kernels import threads
+from particles.kernels.compile import FASTMATH, cached, compiled_scalar, explain
+from particles.kernels.interface import check
+from particles.units import Unit
+
+SAMPLES = 512  # samples in a tile of predict and push
+PARTICLES = 128  # particles in a tile of drift: with d small, the tile and its forces stay in the first-level cache
+GROUPS = 64  # at most so many partial sums over particles, a number that must not depend on m, threads or ranks
+LANES = 16  # a tile is padded to whole SIMD registers, so that no remainder loop runs
+FLUSH = 256  # terms summed in the kernel's precision before they are added in float64
+
+
+class Cpu:
+    """The four sums, fused, in O(n + m) memory."""
+
+    name = "cpu"
+
+    def __init__(self, unit: Unit, dtype: np.dtype):
+        self.unit = unit
+        self.dtype = np.dtype(dtype)
+
+    def predict(self, theta, x):
+        return self._over_particles(_predict, theta, theta, x, check(self.dtype, theta, x))
+
+    def push(self, theta, u, x):
+        return self._over_particles(_push, theta, u, x, check(self.dtype, theta, x, u=u))
+
+    def drift(self, theta, x, r):
+        bias = check(self.dtype, theta, x, r=r)
+        kernel = self._kernel(_drift, x.shape[1], bias)
+        theta, x, r = (np.ascontiguousarray(a) for a in (theta, x, r))
+        force = np.empty_like(theta)
+        tasks = -(-len(theta) // PARTICLES)
+        self._share(tasks, len(theta) * len(x), kernel, theta, x, r, force)
+        return force
+
+    def gram(self, theta, x, x2):
+        bias = check(self.dtype, theta, x, x2=x2)
+        kernel = self._kernel(_gram, x.shape[1], bias)
+        theta, xt, x2t = np.ascontiguousarray(theta), np.ascontiguousarray(x.T), np.ascontiguousarray(x2.T)
+        k = np.empty((len(x), len(x2)))
+        self._share(-(-len(x) // GRAM_ROWS), len(theta) * k.size, kernel, theta, xt, x2t, k)
+        return k.astype(self.dtype)
+
+    def _over_particles(self, maker, theta, u, x, bias):
+        kernel = self._kernel(maker, x.shape[1], bias)
+        theta, u, xt = np.ascontiguousarray(theta), np.ascontiguousarray(u), np.ascontiguousarray(x.T)
+        blocks = -(-len(theta) // FLUSH)
+        partial = np.empty((min(blocks, GROUPS), len(x)))
+        tasks = len(partial) * -(-len(x) // SAMPLES)
+        self._share(tasks, len(theta) * len(x), kernel, theta, u, xt, partial)
+        return ordered_sum(partial).astype(self.dtype)
+
+    def _share(self, tasks: int, pairs: int, kernel: Callable, *arrays: np.ndarray) -> None:
+        try:
+            threads.share(tasks, pairs, kernel, *arrays)
+        except NumbaError as error:  # kernels are compiled when they are first called
+            raise explain(error, f"the unit {self.unit.name!r}") from error
+
+    def _kernel(self, maker: Callable, d: int, bias: bool) -> Callable:
+        return _compiled(maker, self.unit, d, bias, self.dtype.name)
+
+
+def ordered_sum(partial: np.ndarray) -> np.ndarray:
+    """The sum of the rows, first to last."""
+    total = partial[0].copy()
+    for row in partial[1:]:
+        total += row
+    return total
+
+
+@cache
+def _compiled(maker: Callable, unit: Unit, d: int, bias: bool, dtype: str) -> Callable:
+    sigma, dsigma = compiled_scalar(unit.sigma, dtype), compiled_scalar(unit.dsigma, dtype)
+    kernel = maker(sigma, dsigma, d, bias, np.dtype(dtype).type)
+    return cached(kernel, unit.sigma, unit.dsigma, d, bias, dtype)
+
+
+def _jit(kernel: Callable) -> Callable:
+    return numba.njit(kernel, nogil=True, fastmath=FASTMATH, boundscheck=False)
+
+
+def _predict(sigma, dsigma, d, bias, real):
+    """Tasks [first, last) of predict; task = (group of particles, tile of samples), partial is (groups, n)."""
+
+    def predict(first, last, theta, _, xt, partial):
+        m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
+        tiles, blocks = -(-n // SAMPLES), -(-m // FLUSH)
+        acc, tile = np.empty(SAMPLES, real), np.zeros((d, SAMPLES), real)
+        for task in range(first, last):
+            group, j0 = task // tiles, (task % tiles) * SAMPLES
+            width = min(SAMPLES, n - j0)
+            lanes = -(-width // LANES) * LANES
+            for k in range(d):
+                for j in range(width):
+                    tile[k, j] = xt[k, j0 + j]
+            partial[group, j0 : j0 + width] = 0.0
+            for block in range(group * blocks // groups, (group + 1) * blocks // groups):
+                acc[:lanes] = real(0)
+                for i in range(block * FLUSH, min((block + 1) * FLUSH, m)):
+                    c = theta[i, 0]
+                    b = theta[i, d + 1] if bias else real(0)
+                    for j in range(lanes):
+                        z = b
+                        for k in range(d):
+                            z += theta[i, 1 + k] * tile[k, j]
+                        acc[j] += c * sigma(z)
+                for j in range(width):
+                    partial[group, j0 + j] += acc[j]
+
+    return _jit(predict)
+
+
+def _push(sigma, dsigma, d, bias, real):
+    """As predict, with the summand <∇g, u> = u_c σ(z) + c σ'(z) (<u_w, x> + u_b)."""
+
+    def push(first, last, theta, u, xt, partial):
+        m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
+        tiles, blocks = -(-n // SAMPLES), -(-m // FLUSH)
+        acc, tile = np.empty(SAMPLES, real), np.zeros((d, SAMPLES), real)
+        for task in range(first, last):
+            group, j0 = task // tiles, (task % tiles) * SAMPLES
+            width = min(SAMPLES, n - j0)
+            lanes = -(-width // LANES) * LANES
+            for k in range(d):
+                for j in range(width):
+                    tile[k, j] = xt[k, j0 + j]
+            partial[group, j0 : j0 + width] = 0.0
+            for block in range(group * blocks // groups, (group + 1) * blocks // groups):
+                acc[:lanes] = real(0)
+                for i in range(block * FLUSH, min((block + 1) * FLUSH, m)):
+                    c, u_c = theta[i, 0], u[i, 0]
+                    b = theta[i, d + 1] if bias else real(0)
+                    u_b = u[i, d + 1] if bias else real(0)
+                    for j in range(lanes):
+                        z, u_z = b, u_b
+                        for k in range(d):
+                            z += theta[i, 1 + k] * tile[k, j]
+                            u_z += u[i, 1 + k] * tile[k, j]
+                        acc[j] += u_c * sigma(z) + c * dsigma(z) * u_z
+                for j in range(width):
+                    partial[group, j0 + j] += acc[j]
+
+    return _jit(push)
+
+
+def _drift(sigma, dsigma, d, bias, real):
+    def drift(first, last, theta, x, r, force):
+        m, n = theta.shape[0], x.shape[0]
+        tile = np.empty((d + 2, PARTICLES), real)
+        acc = np.empty((d + 2, PARTICLES), real)
+        total = np.empty((d + 2, PARTICLES), np.float64)
+        for task in range(first, last):
+            i0 = task * PARTICLES
+            width = min(PARTICLES, m - i0)
+            tile[:] = real(0)
+            for i in range(width):
+                for k in range(theta.shape[1]):
+                    tile[k, i] = theta[i0 + i, k]
+            total[:] = 0.0
+            c, b, acc_c, acc_b = tile[0], tile[d + 1], acc[0], acc[d + 1]
+            for j0 in range(0, n, FLUSH):
+                acc[:] = real(0)
+                for j in range(j0, min(j0 + FLUSH, n)):
+                    rj = r[j]
+                    for i in range(PARTICLES):
+                        z = b[i]
+                        for k in range(d):
+                            z += tile[1 + k, i] * x[j, k]
+                        acc_c[i] += rj * sigma(z)
+                        a = rj * c[i] * dsigma(z)
+                        acc_b[i] += a
+                        for k in range(d):
+                            acc[1 + k, i] += a * x[j, k]
+                for k in range(d + 2):
+                    for i in range(PARTICLES):
+                        total[k, i] += acc[k, i]
+            for i in range(width):
+                for k in range(theta.shape[1]):
+                    force[i0 + i, k] = real(total[k, i])
+
+    return _jit(drift)
+
+
+GRAM_ROWS = 8  # rows of the Gram matrix in a task
+
+
+def _gram(sigma, dsigma, d, bias, real):
+    """Tasks [first, last) of gram, each GRAM_ROWS rows: Σ_i s_i(x) s_i(x2) + (<x, x2> + bias) Σ_i a_i(x) a_i(x2).
+
+    s = σ(z) and a = c σ'(z) of a block of particles are tabulated on x2; a task recomputes that table, which costs
+    1/GRAM_ROWS of the products.
+    """
+
+    def gram(first, last, theta, xt, x2t, k_out):
+        m, n, n2 = theta.shape[0], xt.shape[1], x2t.shape[1]
+        s2, a2 = np.empty(n2, real), np.empty(n2, real)
+        acc_s = np.empty((GRAM_ROWS, n2), np.float64)
+        acc_a = np.empty((GRAM_ROWS, n2), np.float64)
+        for task in range(first, last):
+            j0 = task * GRAM_ROWS
+            rows = min(GRAM_ROWS, n - j0)
+            acc_s[:] = 0.0
+            acc_a[:] = 0.0
+            for i in range(m):
+                c = theta[i, 0]
+                b = theta[i, d + 1] if bias else real(0)
+                for q in range(n2):
+                    z = b
+                    for k in range(d):
+                        z += theta[i, 1 + k] * x2t[k, q]
+                    s2[q] = sigma(z)
+                    a2[q] = c * dsigma(z)
+                for j in range(rows):
+                    z = b
+                    for k in range(d):
+                        z += theta[i, 1 + k] * xt[k, j0 + j]
+                    s, a = sigma(z), c * dsigma(z)
+                    row_s, row_a = acc_s[j], acc_a[j]
+                    for q in range(n2):
+                        row_s[q] += s * s2[q]
+                        row_a[q] += a * a2[q]
+            for j in range(rows):
+                for q in range(n2):
+                    inner = 1.0 if bias else 0.0
+                    for k in range(d):
+                        inner += np.float64(xt[k, j0 + j]) * np.float64(x2t[k, q])
+                    k_out[j0 + j, q] = acc_s[j, q] + inner * acc_a[j, q]
+
+    return _jit(gram)

@@ -1,0 +1,71 @@
+"""One pool of threads for all kernels: each thread takes a run of tasks of a kernel that has released the GIL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from particles.errors import ArgumentError
+
+_pool: ThreadPoolExecutor | None = None
+_pool_owner: tuple[int, int] = (0, 0)
+_count: int | None = None
+
+SERIAL = 200_000
+"""Pair evaluations below which handing tasks to threads costs more than it saves."""
+
+
+def count() -> int:
+    """The number of threads kernels use: what `use` set, or $PARTICLES_THREADS, or the cores this process may use."""
+    if _count is not None:
+        return _count
+    wanted = os.environ.get("PARTICLES_THREADS")
+    if wanted:
+        return _checked(wanted, "$PARTICLES_THREADS")
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use(threads: int | None) -> None:
+    """Set the number of threads; None goes back to the default. No result depends on it.
+
+    Raises:
+        ArgumentError: not an integer of at least 1.
+    """
+    global _count
+    _count = None if threads is None else _checked(threads, "the number of threads")
+
+
+def _checked(value: object, what: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise ArgumentError(f"{what} is {value!r}", "give an integer of at least 1")
+    return number
+
+
+def share(tasks: int, work: int, kernel: Callable, *arrays) -> None:
+    """Run kernel(first, last, *arrays) over all `tasks`, on this thread if the `work` is small, else on the pool."""
+    threads = min(count(), tasks)
+    if threads == 1 or work < SERIAL:
+        kernel(0, tasks, *arrays)
+        return
+    cuts = [tasks * k // threads for k in range(threads + 1)]
+    pool = _executor(count())
+    futures = [pool.submit(kernel, cuts[k], cuts[k + 1], *arrays) for k in range(1, threads)]
+    kernel(cuts[0], cuts[1], *arrays)
+    for future in futures:
+        future.result()
+
+
+def _executor(threads: int) -> ThreadPoolExecutor:
+    """The pool, made anew after a fork (threads do not survive one) or when the number of threads has changed."""
+    global _pool, _pool_owner
+    if _pool is None or _pool_owner != (os.getpid(), threads):
+        if _pool is not None and _pool_owner[0] == os.getpid():
+            _pool.shutdown(wait=True)
+        _pool = ThreadPoolExecutor(threads, thread_name_prefix="particles")
+        _pool_owner = (os.getpid(), threads)
+    return _pool

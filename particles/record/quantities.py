@@ -1,0 +1,281 @@
+"""What to record: a quantity is a name, its axes, its unit and how it is computed from one moment of a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from particles.errors import ArgumentError, unknown_name
+from particles.record.store import ArraySpec
+
+if TYPE_CHECKING:
+    from particles.field import Field
+
+BLOCK = 4096  # particles whose pre-activations are held at once
+
+
+class Moment:
+    """The cloud at one time of a flow; what several quantities need is computed once.
+
+    Arguments:
+        field: the velocity field, with its data and its start.
+        t: the time.
+        delta: (m, p) the displacement δ = θ - θ_0 in the cloud's precision.
+    """
+
+    def __init__(self, field: Field, t: float, delta: np.ndarray):
+        self.field = field
+        self.t = t
+        self.delta = delta
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        """θ, (m, p) in the cloud's precision."""
+        return self.field.theta(self.delta)
+
+    @cached_property
+    def f(self) -> np.ndarray:
+        """φ on the training inputs, (n,)."""
+        return self.field.output(self.delta)
+
+    @cached_property
+    def risk(self) -> float:
+        """R(φ)."""
+        return self.field.risk_and_residual(self.f)[0]
+
+    @cached_property
+    def displacement(self) -> np.ndarray:
+        """|θ_i - θ_0i|, (m,) in float64."""
+        return np.sqrt(np.einsum("ij,ij->i", self.delta, self.delta, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something to record at each frame.
+
+    Arguments:
+        name: the attribute of the run it becomes.
+        compute: a function of a Moment, which returns a number or an array.
+        dims: the names of its axes; particle, parameter, sample are known, others are given in `sizes`.
+        sizes: the lengths of axes of its own.
+        unit: the physical unit; "1" for a pure number.
+        description: one sentence for legends and for whoever opens the file.
+        dtype: a NumPy type, or "cloud" for the cloud's precision.
+        constants: arrays written once, by name: (values, dims).
+        options: the arguments it was made with, plain values, kept in the run's set-up.
+
+    >>> mean_c = Quantity("mean_c", lambda moment: moment.theta[:, 0].mean(dtype=float))
+    """
+
+    name: str
+    compute: Callable[[Moment], float | np.ndarray] = field(repr=False)
+    dims: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    unit: str = "1"
+    description: str = ""
+    dtype: str = "float64"
+    constants: Mapping[str, tuple] = field(default_factory=dict, repr=False)
+    options: Mapping = field(default_factory=dict)
+
+    def spec(self, problem: Field, series: str) -> ArraySpec:
+        """Its array in the run of a problem."""
+        cloud = problem.cloud
+        known = {"particle": cloud.m, "parameter": cloud.p, "sample": problem.data.n, **self.sizes}
+        missing = [dim for dim in self.dims if dim not in known]
+        if missing:
+            raise ArgumentError(
+                f"the quantity {self.name!r} has an axis {missing[0]!r} of no length", "give its size"
+            )
+        dtype = cloud.dtype.name if self.dtype == "cloud" else self.dtype
+        shape = tuple(known[dim] for dim in self.dims)
+        return ArraySpec(self.name, tuple(self.dims), shape, dtype, self.unit, self.description, series)
+
+
+def _risk(problem: Field) -> Quantity:
+    return Quantity("risk", lambda now: now.risk, description="R = mean loss on the training data")
+
+
+def _test_risk(problem: Field) -> Quantity:
+    if problem.x_test is None:
+        raise ArgumentError("test_risk needs test data", "split the data, or give n_test")
+
+    def compute(now):
+        return problem.test_risk(problem.output(now.delta, problem.x_test))
+
+    return Quantity("test_risk", compute, description="mean loss on the test data")
+
+
+def _prediction(problem: Field) -> Quantity:
+    return Quantity("prediction", lambda now: now.f, ("sample",), description="φ on the training inputs")
+
+
+def _theta(problem: Field) -> Quantity:
+    return Quantity(
+        "theta",
+        lambda now: now.theta,
+        ("particle", "parameter"),
+        dtype="cloud",
+        description="parameters (c, w, b): a snapshot of the empirical measure",
+    )
+
+
+def _tracers(problem: Field, count: int = 1000) -> Quantity:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ArgumentError(f"the number of tracers is {count!r}", "give an integer of at least 1")
+    index = np.unique(np.linspace(0, problem.cloud.m - 1, min(count, problem.cloud.m)).round().astype(np.int64))
+    return Quantity(
+        "tracers",
+        lambda now: problem.theta0[index] + now.delta[index],
+        ("tracer", "parameter"),
+        {"tracer": len(index)},
+        dtype="cloud",
+        description="parameters of the particles of tracer_index",
+        constants={"tracer_index": (index, ("tracer",))},
+        options={"count": count},
+    )
+
+
+def _displacement(problem: Field) -> Quantity:
+    return Quantity(
+        "displacement", lambda now: now.displacement, ("particle",), description="|θ_i - θ_i(0)| of each particle"
+    )
+
+
+def _displacement_rms(problem: Field) -> Quantity:
+    def compute(now):
+        return float(np.sqrt(np.mean(now.displacement**2)))
+
+    return Quantity("displacement_rms", compute, description="root mean square of |θ_i - θ_i(0)| over particles")
+
+
+def _displacement_median(problem: Field) -> Quantity:
+    return Quantity(
+        "displacement_median",
+        lambda now: float(np.median(now.displacement)),
+        description="median of |θ_i - θ_i(0)| over particles",
+    )
+
+
+def _displacement_max(problem: Field) -> Quantity:
+    return Quantity(
+        "displacement_max",
+        lambda now: float(now.displacement.max()),
+        description="maximum of |θ_i - θ_i(0)| over particles",
+    )
+
+
+def _displacement_quantiles(problem: Field, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Quantity:
+    levels = tuple(float(q) for q in levels)
+    if not levels or not all(0 <= q <= 1 for q in levels):
+        raise ArgumentError(f"the quantile levels are {levels}", "give numbers from 0 to 1")
+    return Quantity(
+        "displacement_quantiles",
+        lambda now: np.quantile(now.displacement, levels),
+        ("quantile",),
+        {"quantile": len(levels)},
+        description="quantiles of |θ_i - θ_i(0)| over particles",
+        constants={"quantile_level": (np.array(levels), ("quantile",))},
+        options={"levels": list(levels)},
+    )
+
+
+def _kernel_drift(problem: Field) -> Quantity:
+    still = np.zeros_like(problem.theta0)
+    start = problem.tangent_kernel(still)
+
+    def compute(now):
+        drift = problem.tangent_kernel(now.delta) - start
+        return float(np.linalg.norm(drift) / np.linalg.norm(start))
+
+    return Quantity(
+        "kernel_drift", compute, description="‖K_t - K_0‖/‖K_0‖ of the tangent kernel, Frobenius, on the probe inputs"
+    )
+
+
+def _activation_stability(problem: Field) -> Quantity:
+    def compute(now):
+        same = 0
+        for start in range(0, problem.cloud.m, BLOCK):
+            rows = slice(start, start + BLOCK)
+            same += np.count_nonzero(_active(problem, now.theta[rows]) == _active(problem, problem.theta0[rows]))
+        return same / (problem.cloud.m * len(problem.x_probe))
+
+    return Quantity(
+        "activation_stability",
+        compute,
+        description="part of the pairs (particle, probe input) with sign(<w, x> + b) as at the start",
+    )
+
+
+def _active(problem: Field, theta: np.ndarray) -> np.ndarray:
+    cloud = problem.cloud
+    z = theta[:, 1 : 1 + cloud.d] @ problem.x_probe.T
+    return z + theta[:, -1:] > 0 if cloud.bias else z > 0
+
+
+def _second_moment(problem: Field) -> Quantity:
+    def compute(now):
+        return float(np.einsum("ij,ij->", now.theta, now.theta, dtype=np.float64) / problem.cloud.m)
+
+    return Quantity("second_moment", compute, description="mean of |θ_i|² over particles")
+
+
+QUANTITIES: dict[str, Callable[..., Quantity]] = {
+    "risk": _risk,
+    "test_risk": _test_risk,
+    "prediction": _prediction,
+    "theta": _theta,
+    "tracers": _tracers,
+    "displacement": _displacement,
+    "displacement_rms": _displacement_rms,
+    "displacement_median": _displacement_median,
+    "displacement_max": _displacement_max,
+    "displacement_quantiles": _displacement_quantiles,
+    "kernel_drift": _kernel_drift,
+    "activation_stability": _activation_stability,
+    "second_moment": _second_moment,
+}
+
+SNAPSHOTS_UP_TO = 20_000
+"""The largest m whose whole cloud is recorded at every frame unless asked; a larger one leaves tracers."""
+
+EACH_UP_TO = 200_000
+"""The largest m whose every displacement is recorded at every frame unless asked; a larger one leaves quantiles."""
+
+
+def standard(problem: Field) -> list[str]:
+    """The quantities recorded when none are named: all the scalars, and per-particle ones as far as m allows."""
+    names = ["risk", "displacement_rms", "displacement_median", "displacement_max"]
+    names += ["kernel_drift", "activation_stability", "second_moment"]
+    names += ["test_risk"] if problem.x_test is not None else []
+    names += ["displacement" if problem.cloud.m <= EACH_UP_TO else "displacement_quantiles"]
+    names += ["theta" if problem.cloud.m <= SNAPSHOTS_UP_TO else "tracers"]
+    return names
+
+
+def build(which: str | Mapping | Quantity, problem: Field) -> Quantity:
+    """The quantity of a name, of {"name": …, options}, or a Quantity itself.
+
+    Raises:
+        UnknownNameError: no quantity of that name.
+        ArgumentError: options it does not take, or a problem it does not fit.
+    """
+    if isinstance(which, Quantity):
+        return which
+    options = dict(which) if isinstance(which, Mapping) else {"name": which}
+    name = options.pop("name", None)
+    if name not in QUANTITIES:
+        raise unknown_name("quantity", name, QUANTITIES)
+    try:
+        return QUANTITIES[name](problem, **options)
+    except TypeError as error:
+        raise ArgumentError(f"the quantity {name!r} does not take {options}", str(error)) from error
+
+
+def to_dict(quantity: Quantity) -> dict:
+    """A quantity as plain values, for a run's set-up."""
+    return {"name": quantity.name, **quantity.options}

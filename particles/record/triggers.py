@@ -1,0 +1,143 @@
+"""When to record: a trigger is a row of goals, each a number of steps or a time, in order.
+
+Goals depend on nothing but the trigger and the problem, never on where a run ends: stopping at T and going on to 2T
+records what running to 2T records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+from particles.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where to advance to: a number of steps, or a time."""
+
+    step: int | None = None
+    t: float | None = None
+
+
+@dataclass(frozen=True)
+class EverySteps:
+    """Every k-th step: a period of 10 fires on the steps 0, 10, 20, …"""
+
+    steps: int
+    kind: ClassVar[str] = "every_steps"
+
+    def __post_init__(self):
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ArgumentError(f"the period is {self.steps!r} steps", "give an integer of at least 1")
+
+    def prepare(self, rate: float) -> EverySteps:
+        return self
+
+    def goal(self, k: int) -> Goal | None:
+        return Goal(step=k * self.steps)
+
+
+@dataclass(frozen=True)
+class EveryTime:
+    """At the times 0, Δ, 2Δ, …"""
+
+    time: float
+    kind: ClassVar[str] = "every_time"
+
+    def __post_init__(self):
+        if not (math.isfinite(self.time) and self.time > 0):
+            raise ArgumentError(f"the period is {self.time}", "give a positive, finite time")
+
+    def prepare(self, rate: float) -> EveryTime:
+        return self
+
+    def goal(self, k: int) -> Goal | None:
+        return Goal(t=k * self.time)
+
+
+@dataclass(frozen=True)
+class AtTimes:
+    """At the times given, increasing; the start is always recorded."""
+
+    times: tuple[float, ...]
+    kind: ClassVar[str] = "at_times"
+
+    def __post_init__(self):
+        times = tuple(float(t) for t in self.times)
+        if not all(math.isfinite(t) and t >= 0 for t in times) or list(times) != sorted(set(times)):
+            raise ArgumentError("the times are not increasing, finite and ≥ 0", "give them in order, each once")
+        object.__setattr__(self, "times", tuple(t for t in times if t > 0))
+
+    def prepare(self, rate: float) -> AtTimes:
+        return self
+
+    def goal(self, k: int) -> Goal | None:
+        return Goal(t=self.times[k - 1]) if k <= len(self.times) else None
+
+
+@dataclass(frozen=True)
+class LogSpaced:
+    """At the times start·10^(j/per_decade), j = 0, 1, …, and at 0; start=None is 1/100 of the fastest mode's time."""
+
+    per_decade: int = 20
+    start: float | None = None
+    kind: ClassVar[str] = "log_spaced"
+
+    def __post_init__(self):
+        if isinstance(self.per_decade, bool) or not isinstance(self.per_decade, int) or self.per_decade < 1:
+            raise ArgumentError(f"per_decade is {self.per_decade!r}", "give an integer of at least 1")
+        if self.start is not None and not (math.isfinite(self.start) and self.start > 0):
+            raise ArgumentError(f"the start is {self.start}", "give a positive, finite time")
+
+    def prepare(self, rate: float) -> LogSpaced:
+        return self if self.start is not None else replace(self, start=0.01 / rate if rate > 0 else 0.01)
+
+    def goal(self, k: int) -> Goal | None:
+        return Goal(t=self.start * 10 ** ((k - 1) / self.per_decade))
+
+
+Trigger = EverySteps | EveryTime | AtTimes | LogSpaced
+_KINDS = {kind.kind: kind for kind in (EverySteps, EveryTime, AtTimes, LogSpaced)}
+
+
+def every(*, steps: int | None = None, time: float | None = None) -> Trigger:
+    """A trigger with a period, in steps or in time.
+
+    >>> every(steps=10).goal(3)
+    Goal(step=30, t=None)
+    """
+    if (steps is None) == (time is None):
+        raise ArgumentError("every() takes a period in steps or in time", "give one of steps=… and time=…")
+    return EverySteps(steps) if time is None else EveryTime(time)
+
+
+def at_times(times: Sequence[float]) -> Trigger:
+    """A trigger at given times; the start is always recorded."""
+    return AtTimes(tuple(times))
+
+
+def log_spaced(per_decade: int = 20, start: float | None = None) -> Trigger:
+    """A trigger at log-spaced times, `per_decade` of them a decade from `start` on, and at 0."""
+    return LogSpaced(per_decade, start)
+
+
+def to_dict(trigger: Trigger) -> dict:
+    """A trigger as plain values, for a run's set-up."""
+    return {"kind": trigger.kind, **asdict(trigger)}
+
+
+def from_dict(parts: dict) -> Trigger:
+    """The trigger that `to_dict` described.
+
+    Raises:
+        ArgumentError: parts that are not a trigger's.
+    """
+    parts = dict(parts)
+    kind = _KINDS.get(parts.pop("kind", None))
+    try:
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in parts.items()})
+    except TypeError as error:
+        raise ArgumentError(f"not a trigger: {parts}", "the set-up of this run is damaged") from error

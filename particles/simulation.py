@@ -1,0 +1,391 @@
+"""The simulation loop: a flow strides from goal to goal, recorders see it there, a store keeps what they saw.
+
+record the start
+until t_end:
+advance the flow to the nearest goal of any recorder, in chunks of about 50 ms
+record what is due there
+now and then, and at the end: commit the frames together with a checkpoint
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+import particles
+from particles import flows
+from particles.cloud import Cloud
+from particles.data import Data
+from particles.errors import ArgumentError, DivergenceError, RunMismatchError, UnknownNameError
+from particles.field import Field, LinearisedField
+from particles.flows import Flow
+from particles.losses import Loss
+from particles.losses import loss as loss_of
+from particles.progress import Progress
+from particles.record import recorder as recorder_module
+from particles.record.memory import MemoryStore
+from particles.record.quantities import Moment, Quantity
+from particles.record.recorder import Recorder, Series
+from particles.record.run import Run
+from particles.record.store import Store, in_series
+from particles.scaling import Scaling
+from particles.units import Unit
+
+CHUNK = 0.05  # seconds between two looks at the keyboard
+COMMIT_SHARE = 0.05  # of the time at most goes into commits …
+COMMIT_EVERY = 1.0  # … which are at least so many seconds apart
+BUFFER = 256 << 20  # bytes of frames that are committed at once, whatever the clock says
+PROBE_POINTS = (-2.0, -0.5, 0.25, 1.5)  # where a unit or a loss is recognised when a run is resumed
+
+
+def simulate(
+    cloud: Cloud,
+    data: Data,
+    *,
+    scaling: Scaling,
+    t_end: float,
+    loss: Loss | str = "squared",
+    flow: Flow | str | None = None,
+    backend: str = "auto",
+    linearised: bool = False,
+    record: str | Path | None = None,
+    recorders: Sequence[Recorder] | Recorder | None = None,
+    resume: bool = False,
+    force: bool = False,
+    check_stability: bool = True,
+    progress: bool = True,
+) -> Run:
+    """Advance a cloud by gradient flow from t = 0 to t_end and record it.
+
+        dθ_i/dt = -μ E_ν[ℓ'(φ(x), y) ∇g(x; θ_i)],      φ = α(m) Σ_i g(·; θ_i),      μ = 1/(m α)
+
+    Arguments:
+        cloud: the initial cloud θ_0; its precision is the run's.
+        data: the samples.
+        scaling: MEAN_FIELD, NTK or any Scaling.
+        t_end: the time to stop at, on the one clock that serves all scalings.
+        loss: a Loss or its name.
+        flow: Adaptive() (default), Euler(dt) (= gradient descent), Heun(dt), RungeKutta4(dt), or a name.
+        backend: "auto", "cpu" or "reference".
+        linearised: advance the linearised model φ̄ at θ_0 instead of the network.
+        record: the directory of the run; None keeps it in memory.
+        recorders: what to record when; by default the standard quantities at 20 log-spaced times a decade.
+        resume: go on with the run at `record` if there is one.
+        force: replace the run at `record` if there is one.
+        check_stability: refuse a fixed step beyond the stability limit at the start.
+        progress: show progress after the first second.
+
+    Returns:
+        The Run, with `.t`, `.risk`, `.theta`, `.displacement`, … by name.
+
+    Raises:
+        ArgumentError: a t_end that is not positive, recorders that clash.
+        ShapeError, DataError, UnknownNameError, StepError: a problem that does not fit together.
+        DivergenceError: a risk that diverges; frames up to the last good one are kept.
+        RunExistsError, RunMismatchError, StorageError: a directory that holds a run, another one, or cannot be used.
+        KeyboardInterrupt: after Ctrl-C, with everything up to there committed.
+    """
+    t_end = _checked_end(t_end)
+    field = _field(cloud, data, scaling, loss, backend, linearised)
+    flow = flows.flow(flow)
+    recorders = [recorders] if isinstance(recorders, Recorder) else recorders
+    if record is not None:
+        from particles.record.disk import DiskStore, check_free, is_run
+
+        if resume and is_run(record):
+            own = [q for r in recorders or () for q in r.quantities or () if isinstance(q, Quantity)]
+            with contextlib.closing(DiskStore.open(record, writable=True)) as store:
+                return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
+        check_free(Path(record), force)  # before any work is done
+    flow = flow.prepare(field, check_stability)
+    series = [Series(recorder, field) for recorder in recorders or [Recorder()]]
+    recorder_module.check(series)
+    specs = {name: spec for s in series for name, spec in s.specs(field).items()}
+    parts = (_setup(field, flow, series, t_end), _constants(field, series), specs)
+    store = MemoryStore(*parts) if record is None else DiskStore.create(record, *parts, force=force)
+    with contextlib.closing(store):
+        _Loop(field, flow, flow.start(field), series, store).run(t_end, progress)
+    return Run(store, unit=field.cloud.unit)
+
+
+def resume(
+    path: str | Path,
+    t_end: float | None = None,
+    *,
+    unit: Unit | None = None,
+    loss: Loss | None = None,
+    quantities: Sequence[Quantity] = (),
+    backend: str | None = None,
+    progress: bool = True,
+) -> Run:
+    """Go on with a run on disk; to T and then to 2T gives the bits of going to 2T at once.
+
+    Arguments:
+        path: the directory of the run.
+        t_end: the time to stop at; None: the one it was started with.
+        unit, loss, quantities: the user's own ones, which a run cannot store.
+        backend: another back end to go on with; None: the same.
+        progress: show progress after the first second.
+
+    Raises:
+        StorageError, DamagedRunError: not a run, or a damaged one.
+        RunMismatchError: a unit or a loss other than the run's.
+    """
+    from particles.record.disk import DiskStore
+
+    with contextlib.closing(DiskStore.open(path, writable=True)) as store:
+        run = Run(store, unit=unit)
+        setup = run.setup
+        try:
+            loss = loss_of(setup["loss"]) if loss is None else loss
+        except UnknownNameError as error:
+            raise RunMismatchError(f"the run has a loss of its own, {setup['loss']!r}", "pass it: loss=…") from error
+        field = _field(run.cloud0, run.data, run.scaling, loss, backend or setup["backend"], run.linearised)
+        return _continue(store, field, t_end, progress, own=quantities)
+
+
+class _Loop:
+    """One simulation under way."""
+
+    def __init__(self, field: Field, flow: Flow, state, series: list[Series], store: Store):
+        self.field, self.flow, self.state, self.series, self.store = field, flow, state, series, store
+        self.last = {s.name: _last_time(store, s.name) for s in series}
+        self.fired = {s.name: store.frames(s.name) for s in series}  # frames that a trigger asked for
+        self._committed_at = time.perf_counter()
+        self._commit_took = 0.0
+        self._buffered = 0
+
+    def run(self, t_end: float, progress: bool) -> None:
+        """Advance to t_end and record; whatever stops it, all that was recorded is committed."""
+        label = f"{self.field.scaling.name}, m={self.field.cloud.m}"
+        with _interrupts() as interrupted, Progress(label, t_end, "t", progress) as bar:
+            try:
+                self._record_start()
+                while True:
+                    self._record_due(t_end)
+                    if self.flow.reached(self.state, t=t_end):
+                        break
+                    self._commit_now_and_then()
+                    self.flow.advance(self.field, self.state, **self._goals(t_end))
+                    bar.update(self.flow.t(self.state))
+                    if interrupted:
+                        raise KeyboardInterrupt
+                self._record_end(t_end)
+            except DivergenceError as error:
+                where = f"after t={self.flow.t(self.state):.6g} (step {self.state.step})"
+                raise DivergenceError(f"{error.problem} {where}", error.remedy) from error
+            finally:
+                self._commit()
+
+    def _goals(self, t_end: float) -> dict:
+        goals = [s.goal for s in self.series if s.goal is not None]
+        return {
+            "step": min((g.step for g in goals if g.step is not None), default=None),
+            "t": min([t_end, *(g.t for g in goals if g.t is not None)]),
+            "deadline": time.perf_counter() + CHUNK,
+        }
+
+    def _record_start(self) -> None:
+        for s in self.series:
+            if self.last[s.name] is None:
+                self._record(s, 0.0)
+                self.fired[s.name] += 1
+
+    def _record_due(self, t_end: float) -> None:
+        """Record every series at each of its goals that has been reached; goals that fall on one step are one."""
+        for s in self.series:
+            while (goal := s.goal) is not None and self.flow.reached(self.state, step=goal.step, t=goal.t):
+                t, _ = self.flow.at(self.state, goal.t)
+                if (t if goal.t is None else goal.t) > t_end:
+                    break  # the adaptive flow has passed t_end: that frame belongs to a longer run
+                s.next_goal += 1
+                if t > self.last[s.name]:
+                    self._record(s, goal.t)
+                    self.fired[s.name] += 1
+
+    def _record_end(self, t_end: float) -> None:
+        for s in self.series:
+            if self.flow.at(self.state, t_end)[0] > self.last[s.name]:
+                self._record(s, t_end)
+
+    def _record(self, s: Series, t: float | None) -> None:
+        t, delta = self.flow.at(self.state, t)
+        moment = Moment(self.field, t, delta)
+        if not math.isfinite(moment.risk):
+            raise DivergenceError("the risk is not finite", "take a smaller step, or the adaptive flow")
+        values = s.values(moment)
+        self.store.append(s.name, self.state.step, t, values)
+        self.last[s.name] = t
+        self._buffered += sum(v.nbytes for v in values.values())
+
+    def _commit_now_and_then(self) -> None:
+        waited = time.perf_counter() - self._committed_at
+        if waited > max(COMMIT_EVERY, self._commit_took / COMMIT_SHARE) or self._buffered > BUFFER:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Commit frames and checkpoint at once: a resume starts from exactly the frames it finds."""
+        began = time.perf_counter()
+        marks = {f"goal.{s.name}": s.next_goal for s in self.series}
+        marks |= {f"fired.{name}": count for name, count in self.fired.items()}
+        self.store.commit({**{f"flow.{k}": v for k, v in self.flow.pack(self.state).items()}, **marks})
+        self._committed_at = time.perf_counter()
+        self._commit_took = self._committed_at - began
+        self._buffered = 0
+
+
+def _continue(
+    store: Store,
+    field: Field,
+    t_end: float | None,
+    progress: bool,
+    *,
+    own: Sequence[Quantity] = (),
+    flow: Flow | None = None,
+    recorders: Sequence[Recorder] | None = None,
+) -> Run:
+    """Go on from the checkpoint of a store, with a field (and a flow and recorders, if given) that must be its own."""
+    setup, saved = store.setup, store.checkpoint()
+    _check_same(setup, field, flow)
+    flow = flows.from_dict(setup["flow"])
+    series = [Series(recorder_module.from_dict(parts, own), field) for parts in setup["recorders"]]
+    if recorders is not None and [Series(r, field).to_dict() for r in recorders] != [s.to_dict() for s in series]:
+        raise RunMismatchError("the run records other things", "pass the same recorders, or choose another directory")
+    t_end = _checked_end(setup["t_end"] if t_end is None else t_end)
+    if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
+        store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), "backend": field.kernels.name})
+    if saved is None:  # it was killed before its first commit
+        state = flow.start(field)
+    else:
+        state = flow.unpack({k.removeprefix("flow."): v for k, v in saved.items() if k.startswith("flow.")})
+        if all(_last_time(store, s.name) >= t_end for s in series):
+            return Run(store, unit=field.cloud.unit)
+        for s in series:
+            s.next_goal = saved[f"goal.{s.name}"]
+        # A frame that is there only because the run ended is none of the longer run's.
+        store.rewind({s.name: saved[f"fired.{s.name}"] for s in series})
+    _Loop(field, flow, state, series, store).run(t_end, progress)
+    return Run(store, unit=field.cloud.unit)
+
+
+def _field(cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str, backend: str, linearised: bool) -> Field:
+    kind = LinearisedField if linearised else Field
+    return kind(cloud, data, scaling, loss, backend)
+
+
+def _checked_end(t_end: float) -> float:
+    if not (isinstance(t_end, (int, float, np.number)) and math.isfinite(t_end) and t_end > 0):
+        raise ArgumentError(f"t_end is {t_end!r}", "give a positive, finite time")
+    return float(t_end)
+
+
+def _last_time(store: Store, series: str) -> float | None:
+    return float(store.read(in_series("t", series), -1)) if store.frames(series) else None
+
+
+def _identity(field: Field) -> dict:
+    """What makes a problem the same problem, as plain values."""
+    cloud, data = field.cloud, field.data
+    unit = cloud.unit
+    parts = (unit.sigma, unit.dsigma)
+    arrays = {"theta0": cloud.theta, "x": data.x, "y": data.y}
+    return {
+        "m": cloud.m,
+        "d": cloud.d,
+        "p": cloud.p,
+        "n": data.n,
+        "unit": unit.name,
+        "unit_values": [float(part(z)) for part in parts for z in PROBE_POINTS],
+        "bias": cloud.bias,
+        "dtype": cloud.dtype.name,
+        "scaling": {"gamma": field.scaling.gamma, "factor": field.scaling.factor},
+        "loss": field.loss.name,
+        "loss_values": [float(field.loss.slope(z, y)) for z in PROBE_POINTS for y in (-1.0, 1.0)],
+        "linearised": field.linearised,
+        "digest": {name: hashlib.sha256(a.tobytes()).hexdigest()[:16] for name, a in arrays.items()},
+    }
+
+
+def _setup(field: Field, flow: Flow, series: Sequence[Series], t_end: float) -> dict:
+    """The whole set-up of a run, as plain values."""
+    return {
+        "format": 1,
+        "program": f"particles {particles.__version__}",
+        **_identity(field),
+        "flow": flow.to_dict(),
+        "backend": field.kernels.name,
+        "t_end": t_end,
+        "recorders": [s.to_dict() for s in series],
+        "data": {"name": field.data.name, "columns": list(field.data.columns)},
+        "versions": {"python": platform.python_version(), "machine": platform.machine(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("numpy", "numba", "zarr"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _constants(field: Field, series: Sequence[Series]) -> dict:
+    """The arrays of a run that are written once: the start, the data, and what its quantities need to be read."""
+    data = field.data
+    arrays = {
+        "theta0": (field.theta0, ("particle", "parameter")),
+        "x": (data.x, ("sample", "input")),
+        "y": (data.y, ("sample",)),
+        "x_test": (data.x_test, ("test_sample", "input")),
+        "y_test": (data.y_test, ("test_sample",)),
+        "teacher": (data.teacher, ("teacher", "teacher_parameter")),
+    }
+    given = {name: entry for name, entry in arrays.items() if entry[0] is not None}
+    return given | {name: entry for s in series for name, entry in s.constants().items()}
+
+
+def _check_same(setup: Mapping, field: Field, flow: Flow | None) -> None:
+    """Refuse to continue a run with another problem.
+
+    Raises:
+        RunMismatchError: naming what differs.
+    """
+    remedy = "continue it with the same problem, or choose another directory"
+    for key, value in _identity(field).items():
+        if setup.get(key) != value:
+            raise RunMismatchError(f"the run there has another {key.replace('_', ' ')}", remedy)
+    if flow is not None:
+        stored = setup["flow"]
+        differing = [k for k, v in flow.to_dict().items() if v is not None and stored.get(k) != v]
+        if differing:
+            raise RunMismatchError(f"the run there has another flow, {stored}", remedy)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that becomes true at Ctrl-C; a second Ctrl-C stops at once. Only the main thread can listen."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number, frame):
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
