@@ -134,10 +134,10 @@ class Field:
         still, rate = np.zeros_like(self.theta0), 0.0
         weight = self.scaling.kernel_weight(self.cloud.m) / self.data.n
         for _ in range(60):
-            v /= np.linalg.norm(v)
+            v /= _norm(v)
             u = self._drift(still, v)
             v = weight * self.kernels.push(self.theta0, u, self.x).astype(np.float64)
-            previous, rate = rate, float(np.linalg.norm(v))
+            previous, rate = rate, _norm(v)
             if abs(rate - previous) <= 1e-3 * rate:
                 break
         return self.curvature * rate
@@ -170,3 +170,8 @@ class LinearisedField(Field):
 
     def _drift(self, displacement: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return self.kernels.drift(self.theta0, self.x, weights.astype(self.cloud.dtype))
+
+
+def _norm(v: np.ndarray) -> float:
+    """|v| without BLAS, whose sum would depend on the number of its threads."""
+    return float(np.sqrt(np.sum(v * v)))

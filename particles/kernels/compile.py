@@ -12,6 +12,8 @@ import contextlib
 import hashlib
 import os
 import pickle
+import sys
+import threading
 import types
 from collections.abc import Callable
 from functools import cache
@@ -19,7 +21,10 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
 
 from particles.errors import BackendError
 
@@ -29,19 +34,28 @@ FASTMATH = {"contract"}  # multiply-add only: no sum is reassociated, so the bit
 def retyped(function: Callable, dtype: np.dtype) -> Callable:
     """The same scalar function with every floating-point constant it mentions in the given precision."""
     real = np.dtype(dtype).type
-    code = function.__code__
 
     def typed(value):
         if isinstance(value, float):
             return real(value)
+        if isinstance(value, tuple):
+            return tuple(typed(v) for v in value)
+        if isinstance(value, types.CodeType):
+            return value.replace(co_consts=typed(value.co_consts))
         if isinstance(value, types.FunctionType):
             return compiled_scalar(value, dtype)
         return value
 
-    names = {n: typed(function.__globals__[n]) for n in code.co_names if n in function.__globals__}
+    code, scope = function.__code__, function.__globals__
+    scope = scope | {name: typed(scope[name]) for name in _names(code) if name in scope}
     closure = tuple(types.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
-    code = code.replace(co_consts=tuple(real(c) if isinstance(c, float) else c for c in code.co_consts))
-    return types.FunctionType(code, {**function.__globals__, **names}, function.__name__, None, closure)
+    return types.FunctionType(typed(code), scope, function.__name__, typed(function.__defaults__ or ()), closure)
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """The globals and attributes that a function names, with those of the functions inside it."""
+    inner = [name for const in code.co_consts if isinstance(const, types.CodeType) for name in _names(const)]
+    return [*code.co_names, *inner]
 
 
 def compiled_scalar(function: Callable, dtype: np.dtype) -> Callable:
@@ -61,25 +75,33 @@ def fingerprint(*parts: object) -> str:
 
 def _content(value: object) -> object:
     if isinstance(value, types.FunctionType):
-        return _function_content(value)
+        closed = [_content(cell.cell_contents) for cell in value.__closure__ or ()]
+        return _content(value.__code__), _mentioned(value), closed, _content(value.__defaults__)
     if isinstance(value, types.CodeType):
         return value.co_code, [_content(c) for c in value.co_consts], value.co_names
     if isinstance(value, types.BuiltinFunctionType):
         return value.__module__, value.__name__
+    if isinstance(value, Dispatcher):
+        return _content(value.py_func)
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
     return type(value).__name__, repr(value)
 
 
-def _function_content(function: types.FunctionType) -> object:
-    mentioned = [_content(function.__globals__[n]) for n in function.__code__.co_names if n in function.__globals__]
-    closed = [_content(cell.cell_contents) for cell in function.__closure__ or ()]
-    return _content(function.__code__), mentioned, closed
+def _mentioned(function: types.FunctionType) -> list:
+    """What a function finds by name: globals, and attributes of the modules among them."""
+    names, scope = _names(function.__code__), function.__globals__
+    found = [scope[name] for name in names if name in scope]
+    modules = [value for value in found if isinstance(value, types.ModuleType)]
+    found += [getattr(module, name) for module in modules for name in names if hasattr(module, name)]
+    return [_content(value) for value in found if not isinstance(value, types.ModuleType)]
 
 
 @cache
 def _sources() -> str:
     """A digest of the kernels' own source: an edited kernel never meets an old entry of the cache."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return fingerprint(numba.__version__, *(f.read_bytes() for f in files))
+    return fingerprint(sys.version, numba.__version__, *(f.read_bytes() for f in files))
 
 
 def cache_folder() -> Path | None:
@@ -98,66 +120,70 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-class _Locator:
-    """Where one kernel's cache entries lie, in the terms of Numba's cache."""
+class _KernelCache(NullCache):
+    """Where Numba keeps and finds the compiled forms of one kernel: a file for each signature and kind of machine.
+
+    A file is written aside and put in place at once, and begins with the digest of the rest: a damaged or half-written
+    one is compiled again, and never run.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def ensure_cache_path(self):
-        self._folder.mkdir(parents=True, exist_ok=True)
-
-    def get_cache_path(self):
-        return str(self._folder)
-
-    def get_source_stamp(self):
-        return self._folder.name  # the fingerprint already stands for the source
-
-    def get_disambiguator(self):
-        return "0"
-
-
-class _KernelCache(FunctionCache):
-    """Numba's cache of a function, its key made of the signature and the machine alone."""
-
-    def __init__(self, function: Callable, folder: Path):
-        locator = _Locator(folder)
-
-        class Implementation(self._impl_class):
-            _locator_classes = (type("_", (), {"from_function": staticmethod(lambda f, path: locator)}),)
-
-        self._impl_class = Implementation
-        super().__init__(function)
-
-    def _index_key(self, sig, codegen):
-        return sig, codegen.magic_tuple()
-
-    # A damaged entry, a full or vanished disk: compile again, and go on.
-
     def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context)
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-            return None
+        target_context.refresh()
+        with self._spared():
+            content = self._file(sig, target_context.codegen()).read_bytes()
+            digest, payload = content[:DIGEST], content[DIGEST:]
+            if digest == _digest(payload):
+                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        return None
 
     def save_overload(self, sig, data):
-        with contextlib.suppress(OSError):
-            super().save_overload(sig, data)
+        with self._spared():
+            if data.library.has_dynamic_globals:  # it holds addresses of this process
+                return
+            self._folder.mkdir(parents=True, exist_ok=True)
+            payload = dumps(data._reduce())
+            file = self._file(sig, data.codegen)
+            aside = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
+            try:
+                aside.write_bytes(_digest(payload) + payload)
+                aside.replace(file)
+            finally:
+                aside.unlink(missing_ok=True)
+
+    def _file(self, sig, codegen) -> Path:
+        return self._folder / f"{fingerprint(sig, codegen.magic_tuple())}.kernel"
+
+    @staticmethod
+    def _spared():
+        """Without the cache a kernel is slower to start, never wrong: a full or vanished disk is no error.
+
+        Nor are other insides of Numba, on which the cache rests.
+        """
+        return contextlib.suppress(OSError, AttributeError, TypeError, pickle.PickleError)
+
+
+DIGEST = 16
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=DIGEST).digest()
 
 
 def cached(kernel: Callable, *key: object) -> Callable:
     """A kernel of a Numba dispatcher, kept on disk under a fingerprint of `key`; without a folder, just compiled."""
     folder = cache_folder()
     if folder is not None:
-        # The cache rests on parts of Numba that may change: without it a kernel is slower to start, never wrong.
-        with contextlib.suppress(OSError, RuntimeError, AttributeError, TypeError):
-            kernel._cache = _KernelCache(kernel.py_func, folder / fingerprint(_sources(), kernel.__name__, *key))
+        kernel._cache = _KernelCache(folder / fingerprint(_sources(), kernel.__name__, *key))
     return kernel
 
 
 def explain(error: Exception, what: str) -> BackendError:
     """The error for a function of the user's that Numba cannot compile."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines()]
+    reason = next((line for line in lines if line and not line.startswith("Failed in")), type(error).__name__)
     return BackendError(
         f"{what} cannot be compiled ({reason})",
         "use only arithmetic, comparisons and functions of math in it, or take backend='reference'",

@@ -45,7 +45,7 @@ class Cpu:
     def drift(self, theta, x, r):
         bias = check(self.dtype, theta, x, r=r)
         kernel = self._kernel(_drift, x.shape[1], bias)
-        theta, x, r = (np.ascontiguousarray(a) for a in (theta, x, r))
+        theta, x, r = _input(theta), _input(x), _input(r)
         force = np.empty_like(theta)
         tasks = -(-len(theta) // PARTICLES)
         self._share(tasks, len(theta) * len(x), kernel, theta, x, r, force)
@@ -54,14 +54,14 @@ class Cpu:
     def gram(self, theta, x, x2):
         bias = check(self.dtype, theta, x, x2=x2)
         kernel = self._kernel(_gram, x.shape[1], bias)
-        theta, xt, x2t = np.ascontiguousarray(theta), np.ascontiguousarray(x.T), np.ascontiguousarray(x2.T)
+        theta, xt, x2t = _input(theta), _input(x.T), _input(x2.T)
         k = np.empty((len(x), len(x2)))
         self._share(-(-len(x) // GRAM_ROWS), len(theta) * k.size, kernel, theta, xt, x2t, k)
         return k.astype(self.dtype)
 
     def _over_particles(self, maker, theta, u, x, bias):
         kernel = self._kernel(maker, x.shape[1], bias)
-        theta, u, xt = np.ascontiguousarray(theta), np.ascontiguousarray(u), np.ascontiguousarray(x.T)
+        theta, u, xt = _input(theta), _input(u), _input(x.T)
         blocks = -(-len(theta) // FLUSH)
         partial = np.empty((min(blocks, GROUPS), len(x)))
         tasks = len(partial) * -(-len(x) // SAMPLES)
@@ -75,7 +75,17 @@ class Cpu:
             raise explain(error, f"the unit {self.unit.name!r}") from error
 
     def _kernel(self, maker: Callable, d: int, bias: bool) -> Callable:
-        return _compiled(maker, self.unit, d, bias, self.dtype.name)
+        try:
+            return _compiled(maker, self.unit, d, bias, self.dtype.name)
+        except RecursionError as error:  # a function that calls itself
+            raise explain(error, f"the unit {self.unit.name!r}") from error
+
+
+def _input(array: np.ndarray) -> np.ndarray:
+    """A contiguous, read-only view: a kernel is compiled once, and not again for arrays that are not read-only."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def ordered_sum(partial: np.ndarray) -> np.ndarray:
@@ -162,39 +172,55 @@ def _push(sigma, dsigma, d, bias, real):
 
 
 def _drift(sigma, dsigma, d, bias, real):
+    """Tasks [first, last) of drift, each a tile of particles; four samples are in registers at once.
+
+    With a = Σ_j r_j σ'(z_j) the force on w is c Σ_j r_j σ'(z_j) x_j: c is multiplied at the end.
+    """
+
     def drift(first, last, theta, x, r, force):
-        m, n = theta.shape[0], x.shape[0]
-        tile = np.empty((d + 2, PARTICLES), real)
-        acc = np.empty((d + 2, PARTICLES), real)
-        total = np.empty((d + 2, PARTICLES), np.float64)
+        m, n, p = theta.shape[0], x.shape[0], theta.shape[1]
+        tile, acc = np.zeros((d + 2, PARTICLES), real), np.zeros((d + 2, PARTICLES), real)
+        total = np.zeros((d + 2, PARTICLES), np.float64)
+        xs, rs = np.zeros((FLUSH, d), real), np.zeros(FLUSH, real)
+        b, acc_c, acc_b = tile[d + 1], acc[0], acc[d + 1]
         for task in range(first, last):
             i0 = task * PARTICLES
             width = min(PARTICLES, m - i0)
             tile[:] = real(0)
             for i in range(width):
-                for k in range(theta.shape[1]):
+                for k in range(p):
                     tile[k, i] = theta[i0 + i, k]
             total[:] = 0.0
-            c, b, acc_c, acc_b = tile[0], tile[d + 1], acc[0], acc[d + 1]
             for j0 in range(0, n, FLUSH):
+                rows = min(FLUSH, n - j0)
+                rs[:] = real(0)  # a sample that is not there has no weight
+                for j in range(rows):
+                    rs[j] = r[j0 + j]
+                    for k in range(d):
+                        xs[j, k] = x[j0 + j, k]
                 acc[:] = real(0)
-                for j in range(j0, min(j0 + FLUSH, n)):
-                    rj = r[j]
+                for j in range(0, rows, 4):
+                    r0, r1, r2, r3 = rs[j], rs[j + 1], rs[j + 2], rs[j + 3]
                     for i in range(PARTICLES):
-                        z = b[i]
+                        z0 = z1 = z2 = z3 = b[i]
                         for k in range(d):
-                            z += tile[1 + k, i] * x[j, k]
-                        acc_c[i] += rj * sigma(z)
-                        a = rj * c[i] * dsigma(z)
-                        acc_b[i] += a
+                            w = tile[1 + k, i]
+                            z0 += w * xs[j, k]
+                            z1 += w * xs[j + 1, k]
+                            z2 += w * xs[j + 2, k]
+                            z3 += w * xs[j + 3, k]
+                        acc_c[i] += r0 * sigma(z0) + r1 * sigma(z1) + (r2 * sigma(z2) + r3 * sigma(z3))
+                        a0, a1, a2, a3 = r0 * dsigma(z0), r1 * dsigma(z1), r2 * dsigma(z2), r3 * dsigma(z3)
+                        acc_b[i] += a0 + a1 + (a2 + a3)
                         for k in range(d):
-                            acc[1 + k, i] += a * x[j, k]
+                            acc[1 + k, i] += a0 * xs[j, k] + a1 * xs[j + 1, k] + (a2 * xs[j + 2, k] + a3 * xs[j + 3, k])
                 for k in range(d + 2):
                     for i in range(PARTICLES):
                         total[k, i] += acc[k, i]
             for i in range(width):
-                for k in range(theta.shape[1]):
-                    force[i0 + i, k] = real(total[k, i])
+                force[i0 + i, 0] = real(total[0, i])
+                for k in range(1, p):
+                    force[i0 + i, k] = real(theta[i0 + i, 0] * total[k, i])
 
     return _jit(drift)
 

@@ -1,0 +1,202 @@
+"""The command `particles`: run | resume | info | animate | list | doctor.
+
+Nothing heavy is imported before it is needed, so that --help answers at once. A mistake of the user's is one line on
+stderr and exit code 2; Ctrl-C is exit code 130 and one line that says how to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import particles
+from particles.errors import ArgumentError, ParticlesError
+
+OK, WRONG, INTERRUPTED = 0, 2, 130
+FOLDER = Path("runs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
+    try:
+        options = _parser(argv).parse_args(argv)
+        return options.act(options) or OK
+    except KeyboardInterrupt as interrupt:
+        print(f"\nstopped. {interrupt or 'Nothing is lost that was written before.'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `particles list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (ParticlesError, MemoryError) as error:
+        if debug:
+            raise
+        text = str(error) or "not enough memory: take fewer particles or samples"
+        print(f"particles: {' '.join(text.split())}", file=sys.stderr)
+        return WRONG
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="particles",
+        description="Shallow neural networks as clouds of interacting particles: lazy and moving, side by side.",
+        epilog="Begin with: particles run lazy_vs_moving",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"particles {particles.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run a simulation", allow_abbrev=False, add_help=False)
+    run.add_argument("name", metavar="NAME", nargs="?", help="its name, as `particles list` shows it")
+    _add_run_options(run, argv)
+
+    resume = commands.add_parser("resume", help="go on with a run or a study that was stopped", allow_abbrev=False)
+    resume.add_argument("folder", metavar="DIR", help="the folder of the run or of the study")
+    resume.add_argument("--t-end", type=float, help="the time to stop at (a run only); default: as it was started")
+    resume.add_argument("--backend", help="another back end to go on with (a run only)")
+    resume.set_defaults(act=_resume)
+
+    info = commands.add_parser("info", help="say what a folder holds", allow_abbrev=False)
+    info.add_argument("folder", metavar="DIR")
+    info.set_defaults(act=_info)
+
+    animate = commands.add_parser("animate", help="animate the clouds of one run or several", allow_abbrev=False)
+    animate.add_argument("folders", metavar="DIR", nargs="+", help="runs, or one study that holds some")
+    animate.add_argument("--out", default="clouds.gif", help="a .gif or .mp4 file (default: %(default)s)")
+    animate.add_argument("--seconds", type=float, default=8.0, help="its length (default: %(default)s)")
+    animate.add_argument("--force", action="store_true", help="replace the file if it exists")
+    animate.set_defaults(act=_animate)
+
+    commands.add_parser("list", help="list the simulations", allow_abbrev=False).set_defaults(act=_list)
+    commands.add_parser("doctor", help="check what works here", allow_abbrev=False).set_defaults(act=_doctor)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """The options every simulation takes, then those of the one that is named on this command line."""
+    parser.add_argument("-h", "--help", action="store_true", help="show this help")
+    parser.add_argument("--out", type=Path, help="the folder for its runs, figures and summary (default: runs/NAME)")
+    parser.add_argument("--quick", action="store_true", help="a small version that ends in a few seconds")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
+    parser.add_argument("--dtype", default="float64", help="float64 or float32 (default: %(default)s)")
+    parser.add_argument("--backend", default="auto", help="auto, cpu or reference (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="of the kernels (default: the cores there are)")
+    parser.add_argument("--resume", action="store_true", help="go on with the study in the folder")
+    parser.add_argument("--force", action="store_true", help="replace the study in the folder")
+    parser.set_defaults(act=lambda options: _run(options, parser))
+    names = [word for word in argv[1:] if not word.startswith("-")]
+    if argv[:1] == ["run"] and names and names[0] == argv[1]:
+        from particles.study import script
+
+        module = script(argv[1])
+        parser.description = module.__doc__
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        module.add_options(parser.add_argument_group(f"options of {argv[1]}"))
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if options.help or options.name is None:
+        parser.print_help()
+        if options.name is None and not options.help:
+            raise ArgumentError("no simulation is named", "choose one that `particles list` shows")
+        return
+    from particles.study import Study, script, verdicts
+
+    module = script(options.name)
+    _use_threads(options.threads)
+    shared = {"name", "act", "help", "debug", "out", "resume", "force", "threads"}
+    chosen = {key: value for key, value in vars(options).items() if key not in shared}
+    folder = options.out or FOLDER / options.name
+    study = Study(options.name, folder, chosen, resume=options.resume, force=options.force)
+    try:
+        summary = module.run(study, argparse.Namespace(**chosen))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Go on with: particles resume {folder}") from None
+    if summary["claims"]:
+        print(verdicts(summary["claims"]))
+    print(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if not p.name.startswith('.')))}")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from particles.study import read_summary
+
+    summary = read_summary(options.folder)
+    if summary is None:
+        run = particles.resume(options.folder, options.t_end, backend=options.backend)
+        print(run)
+        return OK
+    if options.t_end is not None or options.backend is not None:
+        raise ArgumentError("--t-end and --backend go with a run", f"resume one of the runs in {options.folder}")
+    return main([*summary["command"].split()[1:], "--out", str(options.folder), "--resume"])
+
+
+def _info(options: argparse.Namespace) -> None:
+    from particles.study import read_summary, table, verdicts
+
+    summary = read_summary(options.folder)
+    if summary is None:
+        _info_run(options.folder)
+        return
+    state = f"finished in {summary['seconds']:.1f} s" if summary.get("finished") else "not finished"
+    print(f"{summary['name']}, {state}\n{summary['command']}")
+    pair = {kind: summary[kind] for kind in ("lazy", "moving") if kind in summary}
+    if pair:
+        print(table(pair))
+    if summary.get("claims"):
+        print(verdicts(summary["claims"]))
+    for folder in _runs_in(options.folder):
+        print(f"\n{particles.open(folder)}")
+
+
+def _info_run(folder: str) -> None:
+    run = particles.open(folder)
+    print(run)
+    for name in run.names:
+        shape = " x ".join(str(length) for length in getattr(run, name).shape)
+        print(f"  {name:24}{shape}")
+
+
+def _runs_in(folder: str | Path) -> list[Path]:
+    return sorted(p.parent for p in Path(folder).glob("*/zarr.json"))
+
+
+def _animate(options: argparse.Namespace) -> None:
+    folders = [Path(folder) for folder in options.folders]
+    if len(folders) == 1 and not (folders[0] / "zarr.json").is_file() and _runs_in(folders[0]):
+        folders = _runs_in(folders[0])
+    out = Path(options.out)
+    if out.exists() and not options.force:
+        raise ArgumentError(f"{out} exists", "choose another name with --out, or replace it with --force")
+    print(particles.animate([particles.open(folder) for folder in folders], out, seconds=options.seconds))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from particles.study import scripts
+
+    names = scripts()
+    width = max(map(len, names))
+    for name, claim in names.items():
+        print(f"{name:{width}}  {claim}")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from particles.doctor import report
+
+    text, healthy = report()
+    print(text)
+    return OK if healthy else 1
+
+
+def _use_threads(count: int | None) -> None:
+    if count is not None:
+        from particles.kernels import threads
+
+        threads.use(count)

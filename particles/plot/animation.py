@@ -1,0 +1,214 @@
+"""Clouds in motion, side by side on one clock, with their risks beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.collections import LineCollection
+
+from particles.errors import ArgumentError
+from particles.plot import clouds, curves, video
+from particles.plot.projection import Scene, Trajectory, evenly, recorded, scene
+from particles.plot.style import RC, Look, looks
+from particles.progress import Progress
+
+HOLD = 1.5  # seconds for which the last picture stays
+DECADES = 4  # of time that are shown, at most: earlier, nothing is seen to move
+WIDTH = {".gif": 1104, ".mp4": 1920}  # pixels
+
+
+def animate(
+    runs,
+    path: str | Path,
+    *,
+    seconds: float = 8.0,
+    fps: float = 16.0,
+    labels: Sequence[str] | None = None,
+    trails: bool = True,
+    progress: bool = True,
+) -> Path:
+    """One to three clouds side by side over log-spaced times, with trails, the teacher's directions and the risk.
+
+    Between the recorded frames particles move along straight lines; a denser record shows truer paths.
+
+    Arguments:
+        runs: a Run or a list of up to three that recorded `theta` or `tracers`.
+        path: a .gif file (Pillow) or .mp4 (ffmpeg, of the system or of the extra `video`); replaced when complete.
+        seconds: how long the motion takes; the last picture stays 1.5 s longer.
+        fps: pictures a second.
+        labels: a title a run; None names the scalings.
+        trails: whether paths stay visible.
+        progress: whether work of more than a second shows its progress.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: another suffix, no or too many runs, runs of different problems or without recorded clouds.
+        MissingExtraError: an MP4 without ffmpeg.
+        StorageError: a file that cannot be written.
+    """
+    runs = list(runs) if isinstance(runs, Sequence) else [runs]
+    path = Path(path)
+    _check(runs, labels, seconds, fps)
+    write = video.writer_of(path)
+    stage = scene(runs)
+    times = frame_times([path.t for path in stage.paths], round(seconds * fps))
+    shown = np.full(len(times), 1 / fps)
+    shown[-1] += round(HOLD * fps) / fps
+    with rc_context(RC):
+        show = Show(runs, stage, looks(runs, labels), WIDTH[path.suffix.lower()], trails)
+    video.save(write, _watched(show.play(times), len(times), path.name, progress), path, shown)
+    return path
+
+
+def _check(runs, labels, seconds, fps) -> None:
+    if not 1 <= len(runs) <= 3:
+        raise ArgumentError(f"{len(runs)} runs were given", "animate one, two or three")
+    if labels is not None and len(labels) != len(runs):
+        raise ArgumentError(f"{len(labels)} labels for {len(runs)} runs", "give one label a run")
+    if not (fps > 0 and np.isfinite(fps) and np.isfinite(seconds) and seconds * fps >= 2):
+        raise ArgumentError(f"seconds={seconds} at fps={fps} is less than two pictures", "give more of one of them")
+    for run in runs:
+        if recorded(run) is None or len(run.times(recorded(run))) < 2:
+            raise ArgumentError("a run has no frames of its cloud", "record `theta` or `tracers` over time")
+
+
+def frame_times(recorded: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """The times of the pictures: 0, then log-spaced from the first that is recorded (of 4 decades) to the end."""
+    end = max(t[-1] for t in recorded)
+    first = min(t[t > 0][0] for t in recorded)
+    later = np.geomspace(max(first, end * 10.0**-DECADES), end, count - 1)
+    later[-1] = end
+    return np.r_[0.0, later]
+
+
+def _watched(frames: Iterator[np.ndarray], count: int, name: str, progress: bool) -> Iterator[np.ndarray]:
+    with Progress(name, count, "pictures", progress) as bar:
+        for k, frame in enumerate(frames):
+            bar.update(k)
+            yield frame
+
+
+class Actor:
+    """One run on stage: where its particles are at any time, and the artists that show it."""
+
+    def __init__(self, ax, path: Trajectory, style: Look, trails: bool):
+        self.path, self.style = path, style
+        self.some = evenly(path.points.shape[1], clouds.TRAILS)
+        clouds.draw_start(ax, path.points[0])
+        ax.set_title(style.label, color=style.color)
+        self.dots = clouds.draw_dots(ax, path.points[0], path.c[0], style)
+        self.dots.set_animated(True)
+        self.trail = None
+        if trails:
+            self.trail = LineCollection([], animated=True, **clouds.trail_options(style))
+            ax.add_collection(self.trail, autolim=False)
+
+    def at(self, t: float) -> tuple[np.ndarray, np.ndarray]:
+        """Points (k, 2) and output weights (k,) at time t, on straight lines between the recorded frames."""
+        known = self.path.t
+        k = int(np.clip(np.searchsorted(known, t, side="right") - 1, 0, len(known) - 2))
+        s = np.clip((t - known[k]) / (known[k + 1] - known[k]), 0, 1)
+        return tuple((1 - s) * a[k] + s * a[k + 1] for a in (self.path.points, self.path.c))
+
+    def step(self, before: float, t: float) -> np.ndarray:
+        """The pieces (some, corners, 2) of the trails between two times, with the recorded frames in between."""
+        known = self.path.t
+        between = known[(known > before) & (known < t)]
+        return np.stack([self.at(u)[0][self.some] for u in (before, *between, t)], axis=1)
+
+
+class Curve:
+    """A quantity against time: pale for all times, in full colour up to now, with a dot."""
+
+    def __init__(self, ax, t: np.ndarray, value: np.ndarray, style: Look):
+        self.t, self.value = curves.after_start(t, value)
+        curves.draw_curve(ax, t, value, style, alpha=0.3)
+        self.line = curves.draw_curve(ax, t, value, style, animated=True)
+        (self.dot,) = ax.plot([], [], "o", color=style.color, markersize=9, mec="white", mew=1.2, animated=True)
+
+    def move(self, t: float) -> None:
+        """Draw up to time t."""
+        if not len(self.t):
+            return
+        now = np.clip(t, self.t[0], self.t[-1])
+        past = self.t < now
+        x, y = np.r_[self.t[past], now], np.r_[self.value[past], np.interp(now, self.t, self.value)]
+        self.line.set_data(x, y)
+        self.dot.set_data(x[-1:], y[-1:])
+
+
+class Show:
+    """The figure of an animation: drawn once; a picture then only moves what moves.
+
+    Trails are painted on the background and stay there, so that a picture costs the same early and late.
+    """
+
+    def __init__(self, runs, stage: Scene, styles: Sequence[Look], width: int, trails: bool):
+        size = (3.9 * len(runs) + 4.2, 5.0)
+        marks = clouds.marks(styles, stage.view.rays(runs[0].data.teacher))
+        self.figure, body = clouds.titled("", marks, size, width / size[0])
+        self.clock = self.figure.text(0.012, 0.985, "", fontsize=20, va="top", animated=True)
+        left, right = body.subfigures(1, 2, width_ratios=(3.9 * len(runs), 4.2))
+        axes = left.subplots(1, len(runs), squeeze=False)[0]
+        for ax, run in zip(axes, runs, strict=True):
+            clouds.furnish(ax, stage, run.data.teacher)
+        clouds.label_first(axes)
+        self.actors = [
+            Actor(ax, path, style, trails) for ax, path, style in zip(axes, stage.paths, styles, strict=True)
+        ]
+        self.curves = self._curves(right, runs, styles)
+
+    @staticmethod
+    def _curves(figure, runs, styles) -> list[Curve]:
+        risks, moves = figure.subplots(2, 1, sharex=True)
+        drawn = []
+        for run, style in zip(runs, styles, strict=True):
+            drawn.append(Curve(risks, run.times("risk"), run.risk, style))
+            drawn.append(Curve(moves, *curves.median_displacement(run), style))
+        curves.trim(risks)
+        risks.set_ylabel(r"risk $R(\varphi_t)$")
+        moves.set(ylabel="median of\n" + r"$|\theta_i(t) - \theta_i(0)|$", xlabel=curves.TIME)
+        curves.faint_grid(risks)
+        curves.faint_grid(moves)
+        return drawn
+
+    def play(self, times: np.ndarray) -> Iterator[np.ndarray]:
+        """The pictures (height, width, 3), uint8, at increasing times."""
+        canvas = self.figure.canvas
+        canvas.draw()
+        self.figure.set_layout_engine("none")
+        background = canvas.copy_from_bbox(self.figure.bbox)
+        before = times[0]
+        for t in times:
+            canvas.restore_region(background)
+            if self._draw_trails(before, t):
+                background = canvas.copy_from_bbox(self.figure.bbox)
+            self._draw_present(t)
+            yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
+            before = t
+
+    def _draw_trails(self, before: float, t: float) -> bool:
+        trailing = [actor for actor in self.actors if actor.trail is not None]
+        for actor in trailing:
+            actor.trail.set_segments(actor.step(before, t))
+            actor.trail.axes.draw_artist(actor.trail)
+        return bool(trailing)
+
+    def _draw_present(self, t: float) -> None:
+        for actor in self.actors:
+            points, c = actor.at(t)
+            actor.dots.set_offsets(points)
+            actor.dots.set_facecolors(clouds.shades(c, actor.style))
+            actor.dots.axes.draw_artist(actor.dots)
+        for curve in self.curves:
+            curve.move(t)
+            curve.line.axes.draw_artist(curve.line)
+        for curve in self.curves:
+            curve.dot.axes.draw_artist(curve.dot)
+        self.clock.set_text(f"$t = {clouds.number(t)}$")
+        self.figure.draw_artist(self.clock)

@@ -1,0 +1,251 @@
+"""A study: one simulation script at work, with its folder, its claims and its verdicts.
+
+A folder holds the runs and the figures of one study and `summary.json`, which is written when the study begins and
+again when it ends; a folder that holds anything else is never touched.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import particles
+from particles.errors import DamagedRunError, RunExistsError, RunMismatchError, StorageError, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What theory says, where it says so, and what was measured.
+
+    Arguments:
+        claim, source: the statement, and the paper or section it is from.
+        expected, measured: the two numbers.
+        standard_error: of the measured one, over seeds; None for a deterministic one.
+        ok: the verdict.
+    """
+
+    claim: str
+    source: str
+    expected: float
+    measured: float
+    standard_error: float | None
+    ok: bool
+
+
+class Study:
+    """The folder of a study.
+
+    Arguments:
+        name: the name of the script.
+        out: the folder.
+        options: the options it was started with, plain values; a resumed study must have the same.
+        resume, force: go on with the study in the folder, or replace it.
+
+    Raises:
+        RunExistsError: the folder holds a study and neither resume nor force is given.
+        RunMismatchError: resume, and the study there had other options.
+        StorageError: the folder holds something else, or cannot be written.
+    """
+
+    def __init__(self, name: str, out: str | Path, options: Mapping, *, resume: bool = False, force: bool = False):
+        self.name, self.out = name, Path(out)
+        self.options = dict(options)
+        self.resume, self.force = resume, force
+        self.claims: list[Claim] = []
+        self._began = time.perf_counter()
+        self._enter()
+
+    def path(self, name: str) -> Path:
+        """The path of one of its files or runs."""
+        return self.out / name
+
+    def save(self, figure: Figure, name: str) -> Path:
+        """Save a figure, whole or not at all."""
+        path = self.path(name)
+        aside = path.with_name(f".{path.stem}.part{path.suffix}")
+        try:
+            figure.savefig(aside, dpi=150)
+            os.replace(aside, path)
+        except OSError as error:
+            raise StorageError(f"cannot write {path} ({error.strerror})", "free some space, or choose another folder") from error
+        finally:
+            aside.unlink(missing_ok=True)
+        return path
+
+    def claim(
+        self, claim: str, source: str, *, expected: float, measured: float, ok: bool, standard_error: float | None = None
+    ) -> Claim:
+        """Note a claim with its verdict."""
+        error = None if standard_error is None else float(standard_error)
+        self.claims.append(Claim(claim, source, float(expected), float(measured), error, bool(ok)))
+        return self.claims[-1]
+
+    def finish(self, **results: object) -> dict:
+        """Write the summary, with further results by name, and return it."""
+        summary = self._head() | {
+            "finished": True,
+            "seconds": round(time.perf_counter() - self._began, 3),
+            "claims": [asdict(claim) for claim in self.claims],
+            **results,
+        }
+        self._write(summary)
+        return summary
+
+    def _enter(self) -> None:
+        there = read_summary(self.out)
+        if there is None:
+            if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+                raise StorageError(f"{self.out} holds something that is not a study", "choose another folder with --out")
+        elif there.get("name") != self.name:
+            raise RunExistsError(f"{self.out} holds the study {there.get('name')!r}", "choose another folder with --out")
+        elif self.resume:
+            changed = [k for k, v in self.options.items() if there.get("options", {}).get(k) != v]
+            if changed:
+                raise RunMismatchError(
+                    f"the study in {self.out} was started with another --{changed[0].replace('_', '-')}",
+                    "resume it with the same options, or choose another folder with --out",
+                )
+        elif not self.force:
+            raise RunExistsError(
+                f"{self.out} already holds a study",
+                "go on with it (--resume), choose another folder (--out), or replace it (--force)",
+            )
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._write(self._head() | {"finished": False})
+        except OSError as error:
+            raise StorageError(f"cannot write to {self.out} ({error.strerror})", "choose another folder with --out") from error
+
+    def _head(self) -> dict:
+        return {
+            "name": self.name,
+            "command": " ".join(["particles", "run", self.name, *_flags(self.options)]),
+            "options": self.options,
+            "versions": {"particles": particles.__version__, "python": platform.python_version()},
+        }
+
+    def _write(self, summary: Mapping) -> None:
+        aside = self.out / f".{SUMMARY}.part"
+        aside.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(aside, self.out / SUMMARY)
+
+
+def read_summary(folder: str | Path) -> dict | None:
+    """The summary of the study in a folder, or None where there is none.
+
+    Raises:
+        DamagedRunError: a summary that cannot be read.
+    """
+    path = Path(folder) / SUMMARY
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedRunError(f"{path} cannot be read ({error})", "remove the folder, or choose another") from error
+    if not isinstance(summary, dict) or "name" not in summary:
+        raise DamagedRunError(f"{path} is not the summary of a study", "remove the folder, or choose another")
+    return summary
+
+
+def scripts() -> dict[str, str]:
+    """The simulation scripts by name, each with the first line of its docstring."""
+    found = importlib.util.find_spec("sims")
+    folders = list(found.submodule_search_locations or []) if found else []
+    files = [f for folder in folders for f in sorted(Path(folder).glob("*.py")) if not f.name.startswith("_")]
+    return {f.stem: (ast.get_docstring(ast.parse(f.read_text(encoding="utf-8"))) or "").split("\n")[0] for f in files}
+
+
+def script(name: str):
+    """The module of a simulation script.
+
+    Raises:
+        UnknownNameError: no script of that name.
+    """
+    if name not in scripts():
+        raise unknown_name("simulation", name, scripts())
+    return importlib.import_module(f"sims.{name}")
+
+
+def main(name: str) -> None:
+    """Run a script as `python -m sims.NAME` does."""
+    from particles.cli import main as command_line
+
+    sys.exit(command_line(["run", name.removeprefix("sims."), *sys.argv[1:]]))
+
+
+def table(columns: Mapping[str, Mapping[str, object]]) -> str:
+    """A text table, one column a heading, its rows aligned by name.
+
+    >>> print(table({"lazy": {"m": 100, "risk": 0.25}, "moving": {"m": 100, "risk": 1e-9}}))
+               lazy  moving
+    m           100     100
+    risk       0.25   1e-09
+    """
+    rows = list(dict.fromkeys(key for column in columns.values() for key in column))
+    cells = [["", *columns]] + [[row, *(_cell(column.get(row)) for column in columns.values())] for row in rows]
+    left = max(len(line[0]) for line in cells) + 2
+    widths = [max(len(line[k]) for line in cells) for k in range(1, len(columns) + 1)]
+    lines = [
+        line[0].ljust(left) + "  ".join(cell.rjust(width) for cell, width in zip(line[1:], widths, strict=True))
+        for line in cells
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def verdicts(claims: Sequence[Mapping]) -> str:
+    """One line a claim: the verdict, what was expected and what was measured."""
+    lines = []
+    for claim in claims:
+        error = claim["standard_error"]
+        measured = f"{claim['measured']:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        mark = "ok " if claim["ok"] else "NOT"
+        lines.append(f"{mark}  {claim['claim']}: expected {claim['expected']:.4g}, measured {measured}")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _flags(options: Mapping) -> list[str]:
+    flags = []
+    for key, value in options.items():
+        flag = f"--{key.replace('_', '-')}"
+        if value is True:
+            flags.append(flag)
+        elif value is False or value is None:
+            continue
+        else:
+            flags += [flag, str(value)]
+    return flags
+
+
+def _plain(value: object) -> object:
+    """The value with NumPy numbers and arrays as Python ones, and what JSON has no word for as None."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
