@@ -62,7 +62,8 @@ def compiled_scalar(function: Callable, dtype: np.dtype) -> Callable:
     """A scalar function for use inside kernels of the given precision."""
     if not isinstance(function, types.FunctionType):  # a function Numba knows by itself, such as math.tanh
         return function
-    return numba.njit(retyped(function, dtype), fastmath=FASTMATH)
+    # As NumPy divides: 1/0 is inf, on the padding of a tile as on data, and a loop without that branch vectorises.
+    return numba.njit(retyped(function, dtype), fastmath=FASTMATH, error_model="numpy")
 
 
 def fingerprint(*parts: object) -> str:

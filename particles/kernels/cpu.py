@@ -104,7 +104,7 @@ def _compiled(maker: Callable, unit: Unit, d: int, bias: bool, dtype: str) -> Ca
 
 
 def _jit(kernel: Callable) -> Callable:
-    return numba.njit(kernel, nogil=True, fastmath=FASTMATH, boundscheck=False)
+    return numba.njit(kernel, nogil=True, fastmath=FASTMATH, boundscheck=False, error_model="numpy")
 
 
 def _predict(sigma, dsigma, d, bias, real):
@@ -193,11 +193,11 @@ def _drift(sigma, dsigma, d, bias, real):
             total[:] = 0.0
             for j0 in range(0, n, FLUSH):
                 rows = min(FLUSH, n - j0)
-                rs[:] = real(0)  # a sample that is not there has no weight
-                for j in range(rows):
-                    rs[j] = r[j0 + j]
+                for j in range(-(-rows // 4) * 4):
+                    # A sample that is not there is the last one again, without weight: its σ is finite.
+                    rs[j] = r[j0 + j] if j < rows else real(0)
                     for k in range(d):
-                        xs[j, k] = x[j0 + j, k]
+                        xs[j, k] = x[min(j0 + j, n - 1), k]
                 acc[:] = real(0)
                 for j in range(0, rows, 4):
                     r0, r1, r2, r3 = rs[j], rs[j + 1], rs[j + 2], rs[j + 3]

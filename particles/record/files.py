@@ -6,7 +6,6 @@ directory is synced. So whoever reads finds the old file or the new one, also af
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
@@ -35,8 +34,7 @@ class RunFiles(LocalStore):
 
     def __init__(self, root: Path, *, read_only: bool = False):
         super().__init__(root, read_only=read_only)
-        self._waiting: dict[str, None] = {}
-        self._new_directories: set[Path] = set()
+        self._waiting: dict[str, list[Any]] = {}
 
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         value = await super().get(key, *args, **options)
@@ -45,7 +43,7 @@ class RunFiles(LocalStore):
         return value
 
     async def set(self, key: str, value: Any) -> None:
-        await asyncio.to_thread(self.put, key, [value.to_bytes()])
+        self.put(key, [value.to_bytes()])
 
     def set_sync(self, key: str, value: Any) -> None:
         self.put(key, [value.to_bytes()])
@@ -54,33 +52,32 @@ class RunFiles(LocalStore):
         """Nothing: Zarr calls it for the group above a new array, whose record is the last thing to be written."""
 
     def put(self, key: str, parts: Iterable[Any]) -> None:
-        """Write a file aside, to be published."""
+        """Note what a file is to hold, for `publish`; nothing is written yet, so Zarr's threads cannot fail."""
         self._check_writable()
-        self._waiting[key] = None
-        write(self._aside(key), parts)
+        self._waiting[key] = list(parts)
 
     def publish(self) -> None:
-        """Put all files written aside in their places, durably. In between, some are and some are not."""
-        for parent in {(self.root / key).parent for key in self._waiting}:
-            if not parent.exists():
-                parent.mkdir()  # an array's directory, straight below the run's
-                self._new_directories.add(self.root)
-        directories = {(self.root / key).parent for key in self._waiting} | self._new_directories
+        """Write all the files that were noted, durably. In between, some are in their places and some are not."""
+        directories = {(self.root / key).parent for key in self._waiting}
+        for directory in [d for d in directories if not d.exists()]:
+            directory.mkdir()  # an array's, straight below the run's
+            directories.add(self.root)
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(self._place, self._waiting))
             list(pool.map(sync, directories))
         self._waiting.clear()
-        self._new_directories.clear()
 
     def discard(self) -> None:
-        """Forget what was written aside, also by a writer that was killed."""
+        """Forget what was noted, and what was written aside, also by a writer that was killed."""
         self._waiting.clear()
         for path in (self.root / ASIDE).glob(f"*{_PARTIAL}"):
             path.unlink(missing_ok=True)
 
     def _place(self, key: str) -> None:
-        sync(self._aside(key))
-        os.replace(self._aside(key), self.root / key)
+        aside = self._aside(key)
+        write(aside, self._waiting[key])
+        sync(aside)
+        os.replace(aside, self.root / key)
 
     def _aside(self, key: str) -> Path:
         return self.root / ASIDE / (key.replace("/", ".") + _PARTIAL)

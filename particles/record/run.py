@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from particles import flows
 from particles.cloud import Cloud
 from particles.errors import ArgumentError, DamagedRunError, UnknownNameError
 from particles.record.store import Store, in_series
@@ -167,8 +168,10 @@ class Run:
         checkpoint = self._store.checkpoint()
         if checkpoint is None:
             return self.cloud0
-        theta0 = self._read("theta0")
-        return self._cloud((theta0 + checkpoint["flow.displacement"]).astype(theta0.dtype))
+        flow = flows.from_dict(self.setup["flow"])
+        state = flow.unpack({k.removeprefix("flow."): v for k, v in checkpoint.items() if k.startswith("flow.")})
+        _, displacement = flow.at(state, float(self.t[-1]))  # the adaptive flow may have passed the last frame
+        return self._cloud(self._read("theta0") + displacement)
 
     def _cloud(self, theta: np.ndarray) -> Cloud:
         try:

@@ -35,7 +35,7 @@ def _compiled_helper(z):
     return z * z
 
 
-def _closing_over(width, table=np.array([0.25, 0.5])):
+def _closing_over(width, table):
     def sigma(z):
         return _bump(z / width) + table[1] * z
 
@@ -53,7 +53,7 @@ def _with_a_tuple(z):
 USERS = {
     "a literal": lambda z: 0.1 * z if z > 0.0 else 0.0,
     "a global": lambda z: SLOPE * z,
-    "a helper and a closure": _closing_over(1.5),
+    "a helper and a closure": _closing_over(1.5, np.array([0.25, 0.5])),
     "a default": lambda z, a=0.3: a * z,
     "a tuple": _with_a_tuple,
     "a module's constant": lambda z: settings.slope * z,
@@ -89,9 +89,7 @@ def test_every_unit_compiles_to_its_own_precision_and_no_higher(u, part, dtype):
     np.testing.assert_allclose(got, wanted, rtol=64 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize(
-    "what", ["a literal", "a global", "a helper and a closure", "a default", "a tuple"]
-)
+@pytest.mark.parametrize("what", ["a literal", "a global", "a helper and a closure", "a default", "a tuple"])
 def test_a_users_constants_do_not_raise_the_precision(what):
     function = USERS[what] if what != "a helper and a closure" else _closing_over(1.5, table=(0.25, 0.5))
     kernel = compiled_scalar(function, "float32")
@@ -100,7 +98,7 @@ def test_a_users_constants_do_not_raise_the_precision(what):
 
 
 def test_a_function_is_known_by_what_it_computes():
-    def scaled(a, helper=abs, table=np.zeros(3)):
+    def scaled(a, helper=abs, table=(0.0,)):
         return lambda z, shift=0.0: a * helper(z) + table[0] + shift
 
     same = [scaled(2.0), scaled(2.0)]

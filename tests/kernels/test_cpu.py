@@ -157,9 +157,7 @@ def test_float32_sums_of_many_terms_are_flushed_into_float64():
     rtol = 260 * np.finfo(np.float32).eps  # and a few roundings in the term itself
     np.testing.assert_allclose(k.predict(particle.repeat(count, axis=0), sample), count * term, rtol=rtol)
     weights = np.full(count, 0.1, np.float32)
-    np.testing.assert_allclose(
-        k.drift(particle, sample.repeat(count, axis=0), weights)[0, 0], count * term, rtol=rtol
-    )
+    np.testing.assert_allclose(k.drift(particle, sample.repeat(count, axis=0), weights)[0, 0], count * term, rtol=rtol)
 
 
 def test_a_kernel_is_compiled_once_for_each_unit_dimension_and_precision():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from particles import kernels
 from particles.errors import PrecisionError, ShapeError
+from particles.units import Unit
 
 # Two problems, so that few kernels are compiled: smooth with a bias in d = 2, kinked without one in d = 3.
 # d, bias, σ, σ', a bound on |σ''|.
@@ -210,3 +211,12 @@ def test_mixed_precision_is_refused(backend, name):
         mixed = [a.astype(other) if i == k else a for i, a in enumerate(good)]
         with pytest.raises(PrecisionError, match=rf"is {other} in a {backend.dtype}.*astype"):
             getattr(backend.load("tanh"), name)(*mixed)
+
+
+def test_a_unit_with_a_pole_meets_only_the_data(backend):
+    """σ(z) = 1/z on z = 1, -3 (the tiles of a compiled back end are padded with zeros)."""
+    unit = Unit("inverse", lambda z: 1.0 / z, lambda z: -1.0 / (z * z), lambda z: 2.0 / (z * z * z))
+    theta, x, r = (np.array(a, backend.dtype) for a in ([[2, 1]], [[1], [-3]], [1, 1]))
+    k = backend.load(unit)
+    np.testing.assert_allclose(k.predict(theta, x), [2, -2 / 3], rtol=4 * backend.eps)
+    np.testing.assert_allclose(k.drift(theta, x, r), [[2 / 3, -2 + 2 / 3]], rtol=8 * backend.eps)

@@ -4,12 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from particles.errors import ArgumentError, BackendError, MissingExtraError, StorageError
 from particles.plot import video
-from particles.plot.animation import Actor, Curve, animate, frame_times
-from particles.plot.projection import Trajectory
+from particles.plot.animation import Actor, Curve, Show, animate, frame_times
+from particles.plot.projection import Trajectory, scene
 from particles.plot.style import looks, slide
 
 SHORT = {"seconds": 0.5, "fps": 10, "progress": False}
@@ -89,6 +90,18 @@ def test_curve_is_drawn_up_to_now(planar):
     assert curve.dot.get_xydata().tolist() == [[1, 8]]
 
 
+def test_show_moves_the_particles(planar):
+    stage = scene(planar)
+    show = Show(planar, stage, looks(planar), width=300, trails=False)
+    times = planar[1].t[[0, 7, -1]]
+    for _, k in zip(show.play(times), (0, 7, -1), strict=True):
+        for actor, path, run in zip(show.actors, stage.paths, planar, strict=True):
+            # The last frame is reached as the end of the piece before it.
+            assert np.asarray(actor.dots.get_offsets()) == pytest.approx(path.points[k], rel=1e-12)
+            strong = (actor.dots.get_facecolors()[:, :3] == to_rgb(actor.style.color)).all(axis=1)
+            assert np.array_equal(strong, run.theta[k, :, 0] > 0)
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_failure_leaves_no_file_and_harms_none(tmp_path, failure, suffix):
@@ -145,6 +158,7 @@ def test_ffmpeg_of_the_system_comes_first(monkeypatch):
         ("a", {}, "suffix ''"),
         ("a.gif", {"labels": ["one"]}, "1 labels for 2 runs"),
         ("a.gif", {"fps": 0}, "less than two pictures"),
+        ("a.gif", {"seconds": 0.1}, "less than two pictures"),
         ("a.gif", {"seconds": float("nan")}, "less than two pictures"),
     ],
 )

@@ -1,0 +1,243 @@
+"""Running to T, stopping, resuming to 2T is running to 2T, bit for bit; so is any number of threads."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import particles as pt
+from particles.errors import ArgumentError, DivergenceError, RunExistsError, RunMismatchError, UnknownNameError
+from particles.kernels import threads
+from particles.record import Recorder
+
+T = 0.8
+
+FLOWS = {
+    "euler": pt.Euler(0.05),
+    "heun": pt.Heun(),
+    "rk4": pt.RungeKutta4(0.1),
+    "adaptive": pt.Adaptive(rtol=1e-3, atol=1e-3),
+}
+RECORDS = {
+    "standard": None,
+    "steps": [Recorder(pt.every(steps=3), ["risk", "theta", "displacement"])],
+    "two series": [
+        Recorder(pt.every(time=0.15), ["risk", "kernel_drift", {"name": "tracers", "count": 3}]),
+        Recorder(pt.at_times([0.1, 0.3, 0.75, 0.9, 1.4]), ["theta"], name="snapshots"),
+    ],
+}
+SCALINGS = {"mean field": pt.MEAN_FIELD, "NTK": pt.NTK}
+
+
+def problem(unit="relu", dtype="float64", m=20):
+    data = pt.data.teacher_student(n=12, d=2, teachers=2, n_test=5, seed=3)
+    return pt.Cloud.gaussian(m, 2, unit=unit, symmetric=True, seed=4, dtype=dtype), data
+
+
+def assert_same(one, other):
+    """Every frame of every quantity and every clock, by ==."""
+    assert one.names == other.names
+    for name in one.names:
+        np.testing.assert_array_equal(one.times(name), other.times(name))
+        np.testing.assert_array_equal(one.steps(name), other.steps(name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    a, b = one._store.checkpoint(), other._store.checkpoint()
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        np.testing.assert_array_equal(value, b[key])
+
+
+CELLS = [
+    *itertools.product(FLOWS, SCALINGS, ["relu", "tanh"], ["float64", "float32"], ["cpu"], RECORDS),
+    *itertools.product(FLOWS, SCALINGS, ["relu"], ["float64", "float32"], ["reference"], ["standard"]),
+]
+
+
+@pytest.mark.parametrize(("flow", "scaling", "unit", "dtype", "backend", "record"), CELLS)
+def test_stop_and_resume_is_running_on(tmp_path, flow, scaling, unit, dtype, backend, record):
+    cloud, data = problem(unit, dtype)
+    options = {
+        "scaling": SCALINGS[scaling], "flow": FLOWS[flow], "backend": backend, "recorders": RECORDS[record],
+        "progress": False,
+    }  # fmt: skip
+    whole = pt.simulate(cloud, data, t_end=2 * T, **options)
+    stopped = pt.simulate(cloud, data, t_end=T, record=tmp_path / "a.run", **options)
+    assert stopped.t[-1] < 1.5 * T
+    assert_same(whole, pt.resume(tmp_path / "a.run", t_end=2 * T, progress=False))
+    assert_same(whole, pt.open(tmp_path / "a.run"))
+
+
+def test_the_linearised_flow_resumes(tmp_path):
+    cloud, data = problem("tanh")
+    options = {"scaling": pt.NTK, "linearised": True, "progress": False}
+    whole = pt.simulate(cloud, data, t_end=2 * T, **options)
+    pt.simulate(cloud, data, t_end=T, record=tmp_path / "a.run", **options)
+    resumed = pt.resume(tmp_path / "a.run", t_end=2 * T, progress=False)
+    assert resumed.linearised
+    assert_same(whole, resumed)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    cloud, data = problem()
+    options = {"scaling": pt.NTK, "t_end": T, "progress": False}
+    first = pt.simulate(cloud, data, record=tmp_path / "a.run", **options)
+    assert_same(first, pt.resume(tmp_path / "a.run", progress=False))
+    assert_same(first, pt.simulate(cloud, data, record=tmp_path / "a.run", resume=True, **options))
+    assert_same(first, pt.resume(tmp_path / "a.run", t_end=T / 2, progress=False))  # an earlier end takes nothing away
+
+
+def test_simulate_with_resume_starts_and_goes_on(tmp_path):
+    cloud, data = problem()
+    options = {"scaling": pt.MEAN_FIELD, "record": tmp_path / "a.run", "resume": True, "progress": False}
+    pt.simulate(cloud, data, t_end=T, **options)
+    resumed = pt.simulate(cloud, data, t_end=2 * T, **options)
+    assert_same(pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=2 * T, progress=False), resumed)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_number_of_threads_changes_no_bit(dtype):
+    # n·m is above the threshold below which kernels stay on one thread.
+    data = pt.data.teacher_student(n=300, d=2, teachers=2, seed=3)
+    cloud = pt.Cloud.gaussian(1000, 2, unit="relu", symmetric=True, seed=4, dtype=dtype)
+    assert data.n * cloud.m > threads.SERIAL
+    runs = []
+    try:
+        for count in (1, 2, 4):
+            threads.use(count)
+            runs.append(pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=T, progress=False))
+    finally:
+        threads.use(None)
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
+
+
+def test_a_users_own_unit_loss_and_quantity_are_given_again(tmp_path):
+    unit = pt.Unit("cube", lambda z: z * z * z, lambda z: 3 * z * z, lambda z: 6 * z)
+    loss = pt.Loss("quartic", lambda f, y: 0.25 * (f - y) ** 4 + 0.5 * (f - y) ** 2, lambda f, y: (f - y) ** 3 + f - y)
+    mean_c = pt.record.Quantity("mean_c", lambda now: float(now.theta[:, 0].mean()))
+    cloud, data = problem(unit)
+    options = {"scaling": pt.NTK, "loss": loss, "progress": False}
+    recorder = Recorder(pt.every(time=0.1), ["risk", mean_c])
+    path = tmp_path / "a.run"
+    whole = pt.simulate(cloud, data, t_end=2 * T, recorders=recorder, **options)
+    pt.simulate(cloud, data, t_end=T, recorders=recorder, record=path, **options)
+    with pytest.raises(ArgumentError, match="unit=") as wrong:
+        pt.resume(path, t_end=2 * T, loss=loss)
+    assert "cube" in str(wrong.value)
+    with pytest.raises(RunMismatchError, match="loss=") as wrong:
+        pt.resume(path, t_end=2 * T, unit=unit)
+    assert "quartic" in str(wrong.value)
+    imposter = pt.Unit("cube", lambda z: z, lambda z: 1.0, lambda z: 0.0)
+    with pytest.raises(RunMismatchError, match="unit"):
+        pt.resume(path, t_end=2 * T, unit=imposter, loss=loss, quantities=[mean_c])
+    with pytest.raises(UnknownNameError, match="mean_c"):
+        pt.resume(path, t_end=2 * T, unit=unit, loss=loss)
+    assert_same(whole, pt.resume(path, t_end=2 * T, unit=unit, loss=loss, quantities=[mean_c], progress=False))
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"scaling": pt.NTK}, "scaling"),
+        ({"loss": "huber"}, "loss"),
+        ({"flow": pt.Euler(0.01)}, "flow"),
+        ({"linearised": True}, "linearised"),
+        ({"recorders": [Recorder(pt.every(steps=1), ["risk"])]}, "records other things"),
+    ],
+)
+def test_another_problem_is_not_continued(tmp_path, changed, named):
+    cloud, data = problem()
+    options = {"scaling": pt.MEAN_FIELD, "flow": pt.Euler(0.05), "t_end": T, "record": tmp_path / "a.run"}
+    pt.simulate(cloud, data, **options, progress=False)
+    with pytest.raises(RunMismatchError, match=named):
+        pt.simulate(cloud, data, **{**options, **changed}, resume=True, progress=False)
+    with pytest.raises(RunMismatchError, match="digest"):
+        other = pt.data.arrays(data.x + 1, data.y)
+        pt.simulate(cloud, other, **options, resume=True, progress=False)
+    with pytest.raises(RunExistsError, match=r"resume.*force"):
+        pt.simulate(cloud, data, **options, progress=False)
+    again = pt.simulate(cloud, data, **{**options, "force": True}, progress=False)
+    assert again.t[-1] >= T
+
+
+def test_a_divergence_keeps_the_frames_before_it(tmp_path):
+    cloud, data = problem("relu_squared")
+    with pytest.raises(DivergenceError, match=r"after t=.*smaller step") as stop:
+        pt.simulate(
+            cloud, data, scaling=pt.MEAN_FIELD, flow=pt.Euler(5.0), t_end=500, record=tmp_path / "a.run",
+            recorders=Recorder(pt.every(steps=1), ["risk", "theta"]), check_stability=False, progress=False,
+        )  # fmt: skip
+    kept = pt.open(tmp_path / "a.run")
+    assert len(kept.t) >= 1
+    assert np.isfinite(kept.risk).all()
+    assert np.isfinite(kept.theta).all()
+    assert f"step {kept.step[-1]}" in str(stop.value)
+
+
+WORKER = """
+import sys
+import particles as pt
+from particles.record import Recorder
+data = pt.data.teacher_student(n=12, d=2, teachers=2, seed=3)
+cloud = pt.Cloud.gaussian(40, 2, unit="relu", symmetric=True, seed=4)
+import particles.simulation as simulation
+simulation.COMMIT_EVERY = 0.0
+simulation.COMMIT_SHARE = 1e9
+pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=float(sys.argv[2]), record=sys.argv[1], resume=True,
+            flow=pt.Euler(0.002), recorders=Recorder(pt.every(steps=40), ["risk", "theta"]), progress=False)
+"""
+
+
+def _begin(path, t_end):
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(path), str(t_end)], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+
+
+def _wait_for_frames(path, count, process):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if len(pt.open(path).t) >= count:
+                return
+        except pt.ParticlesError:
+            pass  # not there yet
+        time.sleep(0.01)
+
+
+def test_kill_and_resume_chain_ends_as_the_uninterrupted_run(tmp_path):
+    t_end = 20.0
+    assert _begin(tmp_path / "whole.run", t_end).wait() == 0
+    whole = pt.open(tmp_path / "whole.run")
+    killed = 0
+    for link in range(5):
+        process = _begin(tmp_path / "chain.run", t_end)
+        _wait_for_frames(tmp_path / "chain.run", 1 + 40 * (link + 1), process)
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        frames = pt.open(tmp_path / "chain.run")  # what is there is whole, and is what it should be
+        np.testing.assert_array_equal(frames.theta, whole.theta[: len(frames.t)])
+    assert killed >= 2  # else the chain was no chain
+    assert _begin(tmp_path / "chain.run", t_end).wait() == 0
+    assert_same(whole, pt.open(tmp_path / "chain.run"))
+
+
+def test_ctrl_c_commits_and_a_resume_ends_as_the_uninterrupted_run(tmp_path):
+    t_end = 20.0
+    assert _begin(tmp_path / "whole.run", t_end).wait() == 0
+    process = _begin(tmp_path / "stopped.run", t_end)
+    _wait_for_frames(tmp_path / "stopped.run", 20, process)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate()
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in text
+    stopped = pt.open(tmp_path / "stopped.run")
+    assert 20 <= len(stopped.t)
+    assert stopped.t[-1] < t_end
+    assert_same(pt.open(tmp_path / "whole.run"), pt.resume(tmp_path / "stopped.run", progress=False))
