@@ -82,13 +82,22 @@ class Study:
             figure.savefig(aside, dpi=150)
             os.replace(aside, path)
         except OSError as error:
-            raise StorageError(f"cannot write {path} ({error.strerror})", "free some space, or choose another folder") from error
+            raise StorageError(
+                f"cannot write {path} ({error.strerror})", "free some space, or choose another folder"
+            ) from error
         finally:
             aside.unlink(missing_ok=True)
         return path
 
     def claim(
-        self, claim: str, source: str, *, expected: float, measured: float, ok: bool, standard_error: float | None = None
+        self,
+        claim: str,
+        source: str,
+        *,
+        expected: float,
+        measured: float,
+        ok: bool,
+        standard_error: float | None = None,
     ) -> Claim:
         """Note a claim with its verdict."""
         error = None if standard_error is None else float(standard_error)
@@ -110,9 +119,13 @@ class Study:
         there = read_summary(self.out)
         if there is None:
             if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-                raise StorageError(f"{self.out} holds something that is not a study", "choose another folder with --out")
+                raise StorageError(
+                    f"{self.out} holds something that is not a study", "choose another folder with --out"
+                )
         elif there.get("name") != self.name:
-            raise RunExistsError(f"{self.out} holds the study {there.get('name')!r}", "choose another folder with --out")
+            raise RunExistsError(
+                f"{self.out} holds the study {there.get('name')!r}", "choose another folder with --out"
+            )
         elif self.resume:
             changed = [k for k, v in self.options.items() if there.get("options", {}).get(k) != v]
             if changed:
@@ -129,7 +142,9 @@ class Study:
             self.out.mkdir(parents=True, exist_ok=True)
             self._write(self._head() | {"finished": False})
         except OSError as error:
-            raise StorageError(f"cannot write to {self.out} ({error.strerror})", "choose another folder with --out") from error
+            raise StorageError(
+                f"cannot write to {self.out} ({error.strerror})", "choose another folder with --out"
+            ) from error
 
     def _head(self) -> dict:
         return {

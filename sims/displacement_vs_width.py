@@ -35,7 +35,12 @@ def run(study: Study, options: argparse.Namespace) -> dict:
         for s in range(seeds):
             for k, m in enumerate(widths):
                 cloud = pt.Cloud.gaussian(
-                    int(m), 2, unit=options.unit, bias=False, symmetric=True, seed=options.seed * seeds + s,
+                    int(m),
+                    2,
+                    unit=options.unit,
+                    bias=False,
+                    symmetric=True,
+                    seed=options.seed * seeds + s,
                     dtype=options.dtype,
                 )
                 for name, scaling in REGIMES.items():

@@ -38,21 +38,36 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     t_end = options.t_end or (20.0 if options.quick else 200.0)
     bias = data.teacher is None  # a planted teacher has none, so that the cloud lives in its plane
     cloud = pt.Cloud.gaussian(
-        m, data.d, unit=options.unit, bias=bias, symmetric=True, variance_w=1 / data.d, seed=options.seed,
+        m,
+        data.d,
+        unit=options.unit,
+        bias=bias,
+        symmetric=True,
+        variance_w=1 / data.d,
+        seed=options.seed,
         dtype=options.dtype,
     )
     print(f"{data!r}\n{cloud!r}")
     runs = {}
     for name, scaling in (("lazy", pt.NTK), ("moving", pt.MEAN_FIELD)):
         runs[name] = pt.simulate(
-            cloud, data, scaling=scaling, t_end=t_end, loss=options.loss, backend=options.backend,
-            record=study.path(f"{name}.run"), resume=study.resume, force=study.force,
+            cloud,
+            data,
+            scaling=scaling,
+            t_end=t_end,
+            loss=options.loss,
+            backend=options.backend,
+            record=study.path(f"{name}.run"),
+            resume=study.resume,
+            force=study.force,
         )
     lazy, moving = runs["lazy"], runs["moving"]
     columns = {name: summary_of(each) for name, each in runs.items()}
     print(table(columns))
     study.save(pt.plot.contrast(lazy, moving), "contrast.png")
-    pt.animate([lazy, moving], study.path("clouds.mp4" if options.video else "clouds.gif"), seconds=4 if options.quick else 8)
+    pt.animate(
+        [lazy, moving], study.path("clouds.mp4" if options.video else "clouds.gif"), seconds=4 if options.quick else 8
+    )
     ratio = columns["lazy"]["displacement_rms"] / columns["moving"]["displacement_rms"]
     study.claim(
         "a lazy particle moves about 1/√m of what a moving one does (here within a factor 3)",

@@ -161,9 +161,7 @@ def test_an_unknown_name_gets_the_nearest(name, nearest):
         unit(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "leaky_relu()", "leaky_relu(1e)", "leaky_relu(nan)", "leaky_relu(--1)", None, 3]
-)
+@pytest.mark.parametrize("name", ["", "leaky_relu()", "leaky_relu(1e)", "leaky_relu(nan)", "leaky_relu(--1)", None, 3])
 def test_what_is_no_unit_is_refused(name):
     with pytest.raises(UnknownNameError, match=r"known: .*relu"):
         unit(name)

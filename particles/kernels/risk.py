@@ -21,7 +21,7 @@ def risk_and_residual(value: Callable, slope: Callable, f: np.ndarray, y: np.nda
     residual = np.empty(len(f))
     try:
         total = _pass(value, slope)(f, y, residual)
-    except NumbaError as error:
+    except (NumbaError, RecursionError) as error:
         raise explain(error, "the loss") from error
     return total / len(f), residual
 

@@ -87,9 +87,7 @@ class Quantity:
         known = {"particle": cloud.m, "parameter": cloud.p, "sample": problem.data.n, **self.sizes}
         missing = [dim for dim in self.dims if dim not in known]
         if missing:
-            raise ArgumentError(
-                f"the quantity {self.name!r} has an axis {missing[0]!r} of no length", "give its size"
-            )
+            raise ArgumentError(f"the quantity {self.name!r} has an axis {missing[0]!r} of no length", "give its size")
         dtype = cloud.dtype.name if self.dtype == "cloud" else self.dtype
         shape = tuple(known[dim] for dim in self.dims)
         return ArraySpec(self.name, tuple(self.dims), shape, dtype, self.unit, self.description, series)

@@ -43,7 +43,9 @@ class Series:
     def __init__(self, recorder: Recorder, problem: Field, next_goal: int = 1):
         wanted = quantities.standard(problem) if recorder.quantities is None else recorder.quantities
         self.name = recorder.name
-        self.trigger = recorder.trigger.prepare(problem.fastest_rate)
+        self.trigger = recorder.trigger
+        if isinstance(self.trigger, LogSpaced) and self.trigger.start is None:
+            self.trigger = self.trigger.prepare(problem.fastest_rate)
         self.quantities = [quantities.build(which, problem) for which in wanted]
         self.next_goal = next_goal
         self.at_end = False

@@ -33,9 +33,6 @@ class EverySteps:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ArgumentError(f"the period is {self.steps!r} steps", "give an integer of at least 1")
 
-    def prepare(self, rate: float) -> EverySteps:
-        return self
-
     def goal(self, k: int) -> Goal | None:
         return Goal(step=k * self.steps)
 
@@ -50,9 +47,6 @@ class EveryTime:
     def __post_init__(self):
         if not (math.isfinite(self.time) and self.time > 0):
             raise ArgumentError(f"the period is {self.time}", "give a positive, finite time")
-
-    def prepare(self, rate: float) -> EveryTime:
-        return self
 
     def goal(self, k: int) -> Goal | None:
         return Goal(t=k * self.time)
@@ -70,9 +64,6 @@ class AtTimes:
         if not all(math.isfinite(t) and t >= 0 for t in times) or list(times) != sorted(set(times)):
             raise ArgumentError("the times are not increasing, finite and ≥ 0", "give them in order, each once")
         object.__setattr__(self, "times", tuple(t for t in times if t > 0))
-
-    def prepare(self, rate: float) -> AtTimes:
-        return self
 
     def goal(self, k: int) -> Goal | None:
         return Goal(t=self.times[k - 1]) if k <= len(self.times) else None
@@ -93,6 +84,7 @@ class LogSpaced:
             raise ArgumentError(f"the start is {self.start}", "give a positive, finite time")
 
     def prepare(self, rate: float) -> LogSpaced:
+        """The trigger with its start chosen from the rate of the fastest mode."""
         return self if self.start is not None else replace(self, start=0.01 / rate if rate > 0 else 0.01)
 
     def goal(self, k: int) -> Goal | None:

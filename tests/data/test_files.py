@@ -26,7 +26,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_csv(write, delimiter, encoding, newline):
-    lines = ["größe,preis,alter", "1,2.5,-3e2", " 4 ,0,1", "", "7,8,9"]
+    lines = ["größe, preis ,alter", "1,2.5,-3e2", " 4 ,0,1", "", "7,8,9"]
     path = write(newline.join(lines).replace(",", delimiter), encoding=encoding)
     data = csv(path, target="preis")
     np.testing.assert_array_equal(data.x, [[1, -300], [4, 1], [7, 9]])
@@ -132,7 +132,7 @@ def test_npz_with_columns(save):
     data = npz(save(b=X[:, 1], height=Y, a=X[:, 0]), target="height")
     np.testing.assert_array_equal(data.x, X[:, ::-1])
     np.testing.assert_array_equal(data.y, Y)
-    assert data.columns == ("b", "a")
+    assert (data.columns, data.name) == (("b", "a"), "arrays")
     assert npz(save(x=X[:, 0], y=Y)).columns == ("x",)
 
 

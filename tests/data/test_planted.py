@@ -100,6 +100,7 @@ def test_points_on_the_circle():
     assert abs(np.mean(data.x[:, 0] ** 2) - 1 / 2) < MARGIN / math.sqrt(8 * N)
     np.testing.assert_allclose(data.y, relu_network(data.teacher, data.x), atol=10 * EPS)
     np.testing.assert_allclose(data.y_test, relu_network(data.teacher, data.x_test), atol=10 * EPS)
+    assert not np.isin(data.x_test, data.x).any()
     same = teacher_student(n=100, d=2, inputs="sphere", seed=3)
     np.testing.assert_array_equal(same.y, data.y[:100])
 

@@ -18,10 +18,10 @@ def three(**options):
 
 
 def test_arrays_are_float64_copies_and_frozen():
-    x, y = np.ones((3, 2), np.float32), [1, 2, 3]
+    x, y = np.ones((3, 2)), np.ones(3, np.float32)
     data = arrays(x, y, x_test=[[True, False]], y_test=[7], columns=["a", "b"])
-    x[0, 0] = 9
-    assert data.x[0, 0] == 1
+    x[0, 0] = y[0] = 9
+    assert data.x[0, 0] == data.y[0] == 1
     assert (data.n, data.d, data.n_test, data.columns) == (3, 2, 1, ("a", "b"))
     for array in (data.x, data.y, data.x_test, data.y_test):
         assert array.dtype == np.float64

@@ -37,6 +37,11 @@ def test_losses_that_share_their_value_but_not_their_slope_are_two():
         np.testing.assert_array_equal(risk_and_residual(which.value, which.slope, F, Y)[1], factor * E)
 
 
-def test_a_loss_that_cannot_be_compiled_says_so():
+def _calls_itself(f, y):
+    return f if f < y else _calls_itself(f - 1, y)
+
+
+@pytest.mark.parametrize("value", [lambda f, y: str(f), _calls_itself], ids=["text", "recursion"])
+def test_a_loss_that_cannot_be_compiled_says_so(value):
     with pytest.raises(BackendError, match="the loss cannot be compiled"):
-        risk_and_residual(lambda f, y: str(f), lambda f, y: f - y, F, Y)
+        risk_and_residual(value, lambda f, y: f - y, F, Y)

@@ -128,8 +128,11 @@ def test_the_clouds_at_the_start_and_at_the_end(make):
 
 def test_the_cloud_at_the_end_where_only_the_checkpoint_has_it(make):
     single = THETA0.astype(np.float32)
-    store = make(constants={"theta0": (single, ("particle", "parameter"))}, specs={"risk": SPECS["risk"]})
-    store.commit({"flow.displacement": np.full((M, P), 0.5)})
+    constants = {"theta0": (single, ("particle", "parameter"))}
+    store = make({"flow": pt.Euler(dt=0.25).to_dict()}, constants, {"risk": SPECS["risk"]})
+    assert np.array_equal(Run(store).cloud.theta, single)
+    store.append("", 4, 1.0, {"risk": 0.5})
+    store.commit({"flow.step": 4, "flow.displacement": np.full((M, P), 0.5, np.float32)})
     cloud = Run(store).cloud
     np.testing.assert_array_equal(cloud.theta, THETA0 + 0.5)
     assert cloud.dtype == np.float32

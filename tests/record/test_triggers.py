@@ -46,7 +46,6 @@ def test_log_spaced_times_start_at_a_hundredth_of_the_fastest_modes_time_unless_
 @pytest.mark.parametrize("trigger", [every(steps=3), every(time=0.5), at_times([1, 2.5]), log_spaced(5, 0.1)], ids=repr)
 def test_a_trigger_comes_back_from_its_description(trigger):
     assert triggers.from_dict(triggers.to_dict(trigger)) == trigger
-    assert trigger.prepare(1.0) == trigger
 
 
 @pytest.mark.parametrize("parts", [{"kind": "never"}, {}, {"kind": "every_steps", "time": 1.0}])
