@@ -41,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG
 
 
+def run_script(module: str) -> None:
+    """Run a simulation as `python -m sims.NAME` does."""
+    sys.exit(main(["run", module.removeprefix("sims."), *sys.argv[1:]]))
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="particles",

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -195,13 +194,6 @@ def script(name: str):
     if name not in scripts():
         raise unknown_name("simulation", name, scripts())
     return importlib.import_module(f"sims.{name}")
-
-
-def main(name: str) -> None:
-    """Run a script as `python -m sims.NAME` does."""
-    from particles.cli import main as command_line
-
-    sys.exit(command_line(["run", name.removeprefix("sims."), *sys.argv[1:]]))
 
 
 def table(columns: Mapping[str, Mapping[str, object]]) -> str:

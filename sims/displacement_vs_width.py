@@ -1,8 +1,8 @@
 """How far particles move against the width m: m^-1/2 under NTK scaling, m^0 in mean field.
 
 The force on a particle is of order 1 under both scalings on the one clock, so its displacement over a fixed time is of
-the order of the mobility μ = 1/(m α) = m^(γ-1) (lecture notes, section (iii)). For each seed the exponent is the slope of
-log rms displacement against log m; its standard error is taken over seeds.
+the order of the mobility μ = 1/(m α) = m^(γ-1) (lecture notes, section (iii)). For each seed the exponent is the slope
+of log rms displacement against log m; its standard error is taken over seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 
 import particles as pt
 from particles.progress import Progress
-from particles.study import Study, main
+from particles.cli import run_script
+from particles.study import Study
 
 REGIMES = {"lazy": pt.NTK, "moving": pt.MEAN_FIELD}
 
@@ -86,4 +87,4 @@ def fit(widths: np.ndarray, values: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(__spec__.name)
+    run_script(__spec__.name)

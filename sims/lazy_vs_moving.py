@@ -1,8 +1,8 @@
 """Two clouds of one start and one clock: under NTK scaling the particles stay, in mean field they move, and both learn.
 
-The same data, the same initial cloud θ_0 and the same clock under the two scalings of φ = α(m) Σ_i c_i σ(<w_i, x> + b_i):
-α = 1/√m (NTK, lazy) and α = 1/m (mean field, moving). At t = 0 both have the same tangent kernel, so they begin to learn
-at the same speed; the whole contrast sits in the mobility μ = 1/(m α) of a particle (lecture notes, section (iii)).
+The same data, the same initial cloud θ_0 and the same clock under the two scalings of
+φ = α(m) Σ_i c_i σ(<w_i, x> + b_i): α = 1/√m (NTK, lazy) and α = 1/m (mean field, moving). At t = 0 both have the same tangent kernel, so they begin to
+learn at the same speed; the whole contrast sits in the mobility μ = 1/(m α) of a particle (lecture notes, (iii)).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 
 import particles as pt
-from particles.study import Study, main, table
+from particles.cli import run_script
+from particles.study import Study, table
 
 TEACHER_M, QUICK_M = 2000, 300
 
@@ -105,4 +106,4 @@ def summary_of(each: pt.Run) -> dict:
 
 
 if __name__ == "__main__":
-    main(__spec__.name)
+    run_script(__spec__.name)

@@ -144,7 +144,8 @@ def test_the_fastest_rate_is_0_where_nothing_moves():
     assert Field(cloud, Data([[1.0], [2.0]], [1.0, 1.0]), NTK, backend="reference").fastest_rate == 0
 
 
-@pytest.mark.parametrize("y", [1.0, 0.0])
+@pytest.mark.parametrize("y", [1.0, 0.0, 9.0])
+@pytest.mark.filterwarnings("ignore:overflow")
 def test_a_risk_far_above_its_start_has_diverged(y):
     """φ = c w x with x = 1: the risk is (cw - y)²/2, its limit 10³ times the larger of that at the start and y²/2."""
     cloud = Cloud([[2.0, 1.0]], "identity", bias=False)
