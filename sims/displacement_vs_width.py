@@ -12,8 +12,8 @@ import argparse
 import numpy as np
 
 import particles as pt
-from particles.progress import Progress
 from particles.cli import run_script
+from particles.progress import Progress
 from particles.study import Study
 
 REGIMES = {"lazy": pt.NTK, "moving": pt.MEAN_FIELD}

@@ -1,8 +1,9 @@
 """Two clouds of one start and one clock: under NTK scaling the particles stay, in mean field they move, and both learn.
 
 The same data, the same initial cloud θ_0 and the same clock under the two scalings of
-φ = α(m) Σ_i c_i σ(<w_i, x> + b_i): α = 1/√m (NTK, lazy) and α = 1/m (mean field, moving). At t = 0 both have the same tangent kernel, so they begin to
-learn at the same speed; the whole contrast sits in the mobility μ = 1/(m α) of a particle (lecture notes, (iii)).
+φ = α(m) Σ_i c_i σ(<w_i, x> + b_i): α = 1/√m (NTK, lazy) and α = 1/m (mean field, moving). At t = 0 both have the
+same tangent kernel, so they begin to learn at the same speed; the whole contrast sits in the mobility μ = 1/(m α) of
+a particle (lecture notes, section (iii)).
 """
 
 from __future__ import annotations
