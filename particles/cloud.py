@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from particles import random
-from particles.errors import ArgumentError, DataError, PrecisionError, ShapeError
+from particles.checks import count_of, dtype_of
+from particles.errors import ArgumentError, DataError, ShapeError
 from particles.laws import Gaussian, Law, Sphere, Uniform, Zero
 from particles.units import Unit
 from particles.units import unit as unit_of
-
-DTYPES = ("float64", "float32")
-
-
-def dtype_of(which: object) -> np.dtype:
-    """float64 or float32 as a NumPy dtype.
-
-    Raises:
-        PrecisionError: any other precision.
-    """
-    try:
-        dtype = np.dtype(which)
-    except TypeError:
-        dtype = None
-    if dtype is None or dtype.name not in DTYPES:
-        raise PrecisionError(f"the precision is {which!r}", f"choose one of {', '.join(DTYPES)}")
-    return dtype.newbyteorder("=")
-
-
-def count_of(what: str, value: object, least: int = 1) -> int:
-    """An integer ≥ `least`.
-
-    Raises:
-        ArgumentError: anything else.
-    """
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least or isinstance(value, bool):
-        raise ArgumentError(f"{what} is {value!r}", f"give an integer of at least {least}")
-    return count
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from particles.cloud import Cloud, count_of, dtype_of
+from particles.checks import count_of, dtype_of
+from particles.cloud import Cloud
 from particles.errors import ArgumentError, DataError, PrecisionError, ShapeError, UnknownNameError
 from particles.laws import Gaussian, Uniform, Zero
 from particles.units import Unit

@@ -165,3 +165,12 @@ def test_a_symmetric_cloud_moves_in_pairs():
     v = Field(cloud, data, pt.NTK).velocity(np.zeros_like(cloud.theta))
     assert np.array_equal(v[:50, 0], v[50:, 0])
     assert np.array_equal(v[:50, 1:], -v[50:, 1:])
+
+
+@pytest.mark.parametrize("m", [2, 6, 300, 1000, 1026])
+@pytest.mark.parametrize("unit", ["relu", "tanh"])
+def test_a_symmetric_cloud_starts_at_zero_exactly(backend, m, unit):
+    """The twins are summed in the same order as their siblings, so every rounding error has its opposite."""
+    cloud = pt.Cloud.gaussian(m, 2, unit=unit, symmetric=True, seed=5, dtype=backend.dtype)
+    f = backend.load(unit).predict(cloud.theta, samples().x.astype(backend.dtype))
+    np.testing.assert_array_equal(f, 0.0)

@@ -347,7 +347,7 @@ def test_a_quantity_of_ones_own_is_recorded_by_name():
 @pytest.mark.parametrize("linearised", [True, False])
 def test_a_very_lazy_particle_moves_in_float32_as_in_float64(linearised):
     """s = 10⁴: each step of a particle is less than the last digit of a θ of order 1."""
-    scaling, data, m = Scaling(0.5, 1e4), samples(), 512
+    scaling, data, m = Scaling(0.5, 1e4), samples(), 1000
     single, double = (
         pt.simulate(
             cloud_of(m, symmetric=True, dtype=dtype),
@@ -367,7 +367,6 @@ def test_a_very_lazy_particle_moves_in_float32_as_in_float64(linearised):
     # The linearised model sees δ itself: all is right to some ε of its sums, of which at most 256 terms are added
     # before float64. The network sees θ_0 + δ rounded to ε/2, each parameter by itself, which moves φ by
     # α √m |∇g| ε/2 = s √K ε/2, some s ε; and that is to be compared with the y that it is to reach.
-    # (At m = 512 the halves of a symmetric cloud are blocks of 256, and φ_0 = 0 in float32 too.)
     error = 256 * eps if linearised else 10 * scaling.factor * eps / np.sqrt(np.mean(data.y**2))
     scale = double.displacement[1:].max(axis=1, keepdims=True)
     np.testing.assert_allclose(single.displacement[1:] / scale, double.displacement[1:] / scale, rtol=0, atol=error)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from particles import random
-from particles.cloud import count_of
+from particles.checks import count_of
 from particles.data.samples import Data
 from particles.errors import ArgumentError, unknown_name
 from particles.laws import Gaussian, Sphere

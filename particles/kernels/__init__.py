@@ -8,7 +8,7 @@ array([3., 0.])
 
 from __future__ import annotations
 
-from particles.cloud import dtype_of
+from particles.checks import dtype_of
 from particles.errors import BackendError, unknown_name
 from particles.kernels.interface import Backend
 from particles.units import Unit

@@ -22,7 +22,7 @@ from particles.units import Unit
 
 SAMPLES = 512  # samples in a tile of predict and push
 PARTICLES = 128  # particles in a tile of drift: with d small, the tile and its forces stay in the first-level cache
-GROUPS = 64  # at most so many partial sums over particles, a number that must not depend on m, threads or ranks
+GROUPS = 32  # at most so many partial sums over each half of the cloud, whatever m, the threads or the ranks
 LANES = 16  # a tile is padded to whole SIMD registers, so that no remainder loop runs
 FLUSH = 256  # terms summed in the kernel's precision before they are added in float64
 
@@ -62,11 +62,10 @@ class Cpu:
     def _over_particles(self, maker, theta, u, x, bias):
         kernel = self._kernel(maker, x.shape[1], bias)
         theta, u, xt = _input(theta), _input(u), _input(x.T)
-        blocks = -(-len(theta) // FLUSH)
-        partial = np.empty((min(blocks, GROUPS), len(x)))
+        partial = np.empty((2 * min(_half_blocks(len(theta)), GROUPS), len(x)))
         tasks = len(partial) * -(-len(x) // SAMPLES)
         self._share(tasks, len(theta) * len(x), kernel, theta, u, xt, partial)
-        return ordered_sum(partial).astype(self.dtype)
+        return sum_of_halves(partial).astype(self.dtype)
 
     def _share(self, tasks: int, pairs: int, kernel: Callable, *arrays: np.ndarray) -> None:
         try:
@@ -88,12 +87,16 @@ def _input(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def ordered_sum(partial: np.ndarray) -> np.ndarray:
-    """The sum of the rows, first to last."""
-    total = partial[0].copy()
-    for row in partial[1:]:
-        total += row
-    return total
+def sum_of_halves(partial: np.ndarray) -> np.ndarray:
+    """The sum of the rows: those of each half of the cloud first to last, then the two.
+
+    The halves of a symmetric cloud are twins, summed alike: they cancel exactly.
+    """
+    first, second = (half.copy() for half in (partial[0], partial[len(partial) // 2]))
+    for one, other in zip(partial[1 : len(partial) // 2], partial[len(partial) // 2 + 1 :], strict=True):
+        first += one
+        second += other
+    return first + second
 
 
 @cache
@@ -107,12 +110,27 @@ def _jit(kernel: Callable) -> Callable:
     return numba.njit(kernel, nogil=True, fastmath=FASTMATH, boundscheck=False, error_model="numpy")
 
 
+@numba.njit
+def _half_blocks(m):
+    """The number of blocks of FLUSH particles in the first half of the cloud, [0, m - m//2)."""
+    return -(-(m - m // 2) // FLUSH)
+
+
+@numba.njit
+def _rows_of(block, m):
+    """First and last particle of a block; those of the second half, [m - m//2, m), follow those of the first."""
+    blocks, first = _half_blocks(m), m - m // 2
+    start, end = (0, first) if block < blocks else (first, m)
+    begin = start + (block % blocks) * FLUSH
+    return begin, min(begin + FLUSH, end)
+
+
 def _predict(sigma, dsigma, d, bias, real):
     """Tasks [first, last) of predict; task = (group of particles, tile of samples), partial is (groups, n)."""
 
     def predict(first, last, theta, _, xt, partial):
         m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
-        tiles, blocks = -(-n // SAMPLES), -(-m // FLUSH)
+        tiles, blocks = -(-n // SAMPLES), 2 * _half_blocks(m)
         acc, tile = np.empty(SAMPLES, real), np.zeros((d, SAMPLES), real)
         for task in range(first, last):
             group, j0 = task // tiles, (task % tiles) * SAMPLES
@@ -124,7 +142,8 @@ def _predict(sigma, dsigma, d, bias, real):
             partial[group, j0 : j0 + width] = 0.0
             for block in range(group * blocks // groups, (group + 1) * blocks // groups):
                 acc[:lanes] = real(0)
-                for i in range(block * FLUSH, min((block + 1) * FLUSH, m)):
+                begin, end = _rows_of(block, m)
+                for i in range(begin, end):
                     c = theta[i, 0]
                     b = theta[i, d + 1] if bias else real(0)
                     for j in range(lanes):
@@ -143,7 +162,7 @@ def _push(sigma, dsigma, d, bias, real):
 
     def push(first, last, theta, u, xt, partial):
         m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
-        tiles, blocks = -(-n // SAMPLES), -(-m // FLUSH)
+        tiles, blocks = -(-n // SAMPLES), 2 * _half_blocks(m)
         acc, tile = np.empty(SAMPLES, real), np.zeros((d, SAMPLES), real)
         for task in range(first, last):
             group, j0 = task // tiles, (task % tiles) * SAMPLES
@@ -155,7 +174,8 @@ def _push(sigma, dsigma, d, bias, real):
             partial[group, j0 : j0 + width] = 0.0
             for block in range(group * blocks // groups, (group + 1) * blocks // groups):
                 acc[:lanes] = real(0)
-                for i in range(block * FLUSH, min((block + 1) * FLUSH, m)):
+                begin, end = _rows_of(block, m)
+                for i in range(begin, end):
                     c, u_c = theta[i, 0], u[i, 0]
                     b = theta[i, d + 1] if bias else real(0)
                     u_b = u[i, d + 1] if bias else real(0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from particles.checks import count_of
 from particles.errors import ArgumentError, unknown_name
 from particles.record.store import ArraySpec
 
@@ -122,8 +123,7 @@ def _theta(problem: Field) -> Quantity:
 
 
 def _tracers(problem: Field, count: int = 1000) -> Quantity:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ArgumentError(f"the number of tracers is {count!r}", "give an integer of at least 1")
+    count = count_of("the number of tracers", count)
     index = np.unique(np.linspace(0, problem.cloud.m - 1, min(count, problem.cloud.m)).round().astype(np.int64))
     return Quantity(
         "tracers",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+from particles.checks import count_of
 from particles.errors import ArgumentError
 
 
@@ -30,8 +31,7 @@ class EverySteps:
     kind: ClassVar[str] = "every_steps"
 
     def __post_init__(self):
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ArgumentError(f"the period is {self.steps!r} steps", "give an integer of at least 1")
+        object.__setattr__(self, "steps", count_of("the period in steps", self.steps))
 
     def goal(self, k: int) -> Goal | None:
         return Goal(step=k * self.steps)
@@ -78,8 +78,7 @@ class LogSpaced:
     kind: ClassVar[str] = "log_spaced"
 
     def __post_init__(self):
-        if isinstance(self.per_decade, bool) or not isinstance(self.per_decade, int) or self.per_decade < 1:
-            raise ArgumentError(f"per_decade is {self.per_decade!r}", "give an integer of at least 1")
+        object.__setattr__(self, "per_decade", count_of("per_decade", self.per_decade))
         if self.start is not None and not (math.isfinite(self.start) and self.start > 0):
             raise ArgumentError(f"the start is {self.start}", "give a positive, finite time")
 
