@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -39,3 +42,31 @@ def count_of(what: str, value: object, least: int = 1) -> int:
     if count < least or isinstance(value, bool):
         raise ArgumentError(f"{what} is {value!r}", f"give an integer of at least {least}")
     return count
+
+
+def number_of(what: str, value: object, *, least: float | None = None) -> float:
+    """A finite number, and a positive one unless `least` says what else it may be (-inf: any).
+
+    Raises:
+        ArgumentError: anything else.
+    """
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or (number <= 0 if least is None else number < least):
+        kind = "positive, finite" if least is None else "finite"
+        raise ArgumentError(f"{what} is {value!r}", f"give a {kind} number" + (f" ≥ {least:g}" if least == 0 else ""))
+    return number
+
+
+def path_of(what: str, value: object) -> Path:
+    """A path.
+
+    Raises:
+        ArgumentError: anything that does not name a file.
+    """
+    try:
+        return Path(os.fspath(value))
+    except TypeError as error:
+        raise ArgumentError(f"{what} is {value!r}", "give a path, as a string or a Path") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,14 +98,17 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
     parser.add_argument("--resume", action="store_true", help="go on with the study in the folder")
     parser.add_argument("--force", action="store_true", help="replace the study in the folder")
     parser.set_defaults(act=lambda options: _run(options, parser))
-    names = [word for word in argv[1:] if not word.startswith("-")]
-    if argv[:1] == ["run"] and names and names[0] == argv[1]:
-        from particles.study import script
+    if argv[:1] != ["run"] or len(argv) == 1:
+        return
+    from particles.study import script, scripts
 
-        module = script(argv[1])
+    known = scripts()
+    name = next((word for word in argv[1:] if word in known), argv[1])
+    if name in known or not name.startswith("-"):
+        module = script(name)
         parser.description = module.__doc__
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        module.add_options(parser.add_argument_group(f"options of {argv[1]}"))
+        module.add_options(parser.add_argument_group(f"options of {name}"))
 
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -125,6 +129,9 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         summary = module.run(study, argparse.Namespace(**chosen))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: particles resume {folder}") from None
+    except ParticlesError:
+        study.abandon()
+        raise
     if summary["claims"]:
         print(verdicts(summary["claims"]))
     print(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if not p.name.startswith('.')))}")
@@ -140,7 +147,7 @@ def _resume(options: argparse.Namespace) -> int:
         return OK
     if options.t_end is not None or options.backend is not None:
         raise ArgumentError("--t-end and --backend go with a run", f"resume one of the runs in {options.folder}")
-    return main([*summary["command"].split()[1:], "--out", str(options.folder), "--resume"])
+    return main([*shlex.split(summary["command"])[1:], "--out", str(options.folder), "--resume"])
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from particles import random
-from particles.checks import count_of, dtype_of
+from particles.checks import count_of, dtype_of, number_of
 from particles.errors import ArgumentError, DataError, ShapeError
 from particles.laws import Gaussian, Law, Sphere, Uniform, Zero
 from particles.units import Unit
@@ -116,9 +116,7 @@ class Cloud:
 
     def scaled(self, tau: float) -> Cloud:
         """The cloud τθ, the homogeneous way into the lazy regime (lecture notes, (ii))."""
-        if not (np.isfinite(tau) and tau > 0):
-            raise ArgumentError(f"tau is {tau}", "give a positive, finite number")
-        return self.replace(self.theta * self.dtype.type(tau))
+        return self.replace(self.theta * self.dtype.type(number_of("tau", tau)))
 
     @classmethod
     def draw(

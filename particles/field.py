@@ -16,7 +16,7 @@ import numpy as np
 from particles import kernels, random
 from particles.cloud import Cloud
 from particles.data import Data
-from particles.errors import DivergenceError, ShapeError
+from particles.errors import ArgumentError, DataError, DivergenceError, ShapeError
 from particles.kernels.risk import risk_and_residual
 from particles.losses import Loss
 from particles.losses import loss as loss_of
@@ -40,6 +40,7 @@ class Field:
         backend: the name of a back end.
 
     Raises:
+        ArgumentError: an argument of another type.
         ShapeError: data of another input dimension than the cloud's.
         DataError: targets that the loss does not accept.
     """
@@ -47,6 +48,9 @@ class Field:
     linearised = False
 
     def __init__(self, cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str = "squared", backend: str = "auto"):
+        for what, value, kind in (("cloud", cloud, Cloud), ("data", data, Data), ("scaling", scaling, Scaling)):
+            if not isinstance(value, kind):
+                raise ArgumentError(f"the {what} is {value!r}", f"give a {kind.__name__}")
         if data.d != cloud.d:
             raise ShapeError(
                 f"the data have input dimension {data.d}, the cloud expects {cloud.d}",
@@ -56,8 +60,8 @@ class Field:
         self.loss.check_targets(data.y)
         self.kernels = kernels.load(backend, cloud.unit, cloud.dtype)
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
-        self.x = np.ascontiguousarray(data.x, dtype=cloud.dtype)
-        self.x_test = None if data.x_test is None else np.ascontiguousarray(data.x_test, dtype=cloud.dtype)
+        self.x = self._inputs(data.x)
+        self.x_test = None if data.x_test is None else self._inputs(data.x_test)
         probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
         self.x_probe = np.ascontiguousarray(self.x[probes])
 
@@ -89,12 +93,20 @@ class Field:
             DivergenceError: predictions that are no longer finite, or a risk far above its start.
         """
         risk, residual = self.risk_and_residual(self.output(displacement))
+        self.check_risk(risk)
+        weights = (-self.mobility / self.data.n) * residual
+        return self._drift(displacement, weights)
+
+    def check_risk(self, risk: float) -> None:
+        """Refuse a risk that is not finite, or far above its start.
+
+        Raises:
+            DivergenceError: the risk diverged.
+        """
         if not risk <= self.risk_limit:
             raise DivergenceError(
                 f"the risk diverged to {risk:.3g}", "take a smaller step, or the adaptive flow, which chooses its own"
             )
-        weights = (-self.mobility / self.data.n) * residual
-        return self._drift(displacement, weights)
 
     def tangent_kernel(
         self, displacement: np.ndarray, x: np.ndarray | None = None, x2: np.ndarray | None = None
@@ -109,20 +121,26 @@ class Field:
         """The risk above which the flow counts as diverged."""
         start, _ = self.risk_and_residual(self.output(np.zeros_like(self.theta0)))
         zero, _ = self.risk_and_residual(np.zeros(self.data.n))
+        if not np.isfinite(start):
+            raise DivergenceError("the risk is not finite at the start", "scale the cloud or the data down")
         return DIVERGED * max(start, zero, np.finfo(float).tiny)
 
     @cached_property
     def curvature(self) -> float:
-        """A bound on ℓ'': the loss's own, or the largest difference quotient of ℓ' around the data's targets."""
+        """A bound on ℓ'': the loss's own, or the steepest rise of ℓ' on a grid around the data's targets.
+
+        A loss whose ℓ' does not rise at all sets no limit by itself: it counts as 1.
+        """
         if self.loss.curvature is not None:
             return self.loss.curvature
-        y = self.data.y
+        y = np.unique(self.data.y)
         reach = 1 + np.ptp(y) + np.abs(y).max()
-        f, h = np.linspace(-reach, reach, 65), 1e-4 * reach
-        slope = np.frompyfunc(self.loss.slope, 2, 1)
-        targets = np.unique(y)[:: max(1, len(np.unique(y)) // 64), None]
-        steepest = float(np.max(np.asarray(slope(f + h, targets) - slope(f - h, targets), float))) / (2 * h)
-        return max(steepest, np.finfo(float).tiny)
+        f = np.linspace(-reach, reach, 257)
+        targets = y[:: max(1, len(y) // 64)]
+        slopes = [risk_and_residual(self.loss.value, self.loss.slope, f, np.full_like(f, t))[1] for t in targets]
+        rises = np.diff(slopes, axis=1) / (f[1] - f[0])
+        steepest = np.max(rises[np.isfinite(rises)], initial=0.0)
+        return float(steepest) if steepest > 0 else 1.0
 
     @cached_property
     def fastest_rate(self) -> float:
@@ -140,7 +158,18 @@ class Field:
             previous, rate = rate, _norm(v)
             if abs(rate - previous) <= 1e-3 * rate:
                 break
+        if not np.isfinite(rate):
+            raise ArgumentError("the tangent kernel is not finite at the start", "scale the cloud or the inputs down")
         return self.curvature * rate
+
+    def _inputs(self, x: np.ndarray) -> np.ndarray:
+        """Inputs in the cloud's precision, read-only."""
+        with np.errstate(over="ignore"):
+            x = np.ascontiguousarray(x, dtype=self.cloud.dtype).view()
+        if not np.isfinite(x).all():
+            raise DataError(f"an input is beyond {self.cloud.dtype}", "scale the inputs, or take a float64 cloud")
+        x.flags.writeable = False
+        return x
 
     def _drift(self, displacement: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return self.kernels.drift(self.theta(displacement), self.x, weights.astype(self.cloud.dtype))

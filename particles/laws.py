@@ -7,13 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from particles.checks import number_of
 from particles.errors import ArgumentError
-
-
-def _positive(what: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ArgumentError(f"{what} is {value}", "give a positive, finite number")
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -23,7 +18,7 @@ class Gaussian:
     variance: float = 1.0
 
     def __post_init__(self):
-        _positive("the variance", self.variance)
+        number_of("the variance", self.variance)
 
     def __call__(self, generator: np.random.Generator, count: int, dim: int) -> np.ndarray:
         return math.sqrt(self.variance) * generator.standard_normal((count, dim))
@@ -43,7 +38,7 @@ class Uniform:
     @classmethod
     def centred(cls, variance: float) -> Uniform:
         """The uniform law of mean 0 and the given variance: on [-√(3v), √(3v)]."""
-        half = math.sqrt(3 * _positive("the variance", variance))
+        half = math.sqrt(3 * number_of("the variance", variance))
         return cls(-half, half)
 
     def __call__(self, generator: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -57,7 +52,7 @@ class Sphere:
     radius: float = 1.0
 
     def __post_init__(self):
-        _positive("the radius", self.radius)
+        number_of("the radius", self.radius)
 
     def __call__(self, generator: np.random.Generator, count: int, dim: int) -> np.ndarray:
         g = generator.standard_normal((count, dim))

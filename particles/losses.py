@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from particles.checks import number_of
 from particles.errors import ArgumentError, DataError, unknown_name
 from particles.units import NUMBER
 
@@ -43,8 +44,11 @@ class Loss:
         for part in ("value", "slope"):
             if not callable(getattr(self, part)):
                 raise ArgumentError(f"{part} of loss {self.name!r} is not a function", "give ℓ and ℓ' as functions")
-        if self.curvature is not None and not (math.isfinite(self.curvature) and self.curvature > 0):
-            raise ArgumentError(f"the curvature of loss {self.name!r} is {self.curvature}", "give a positive bound")
+        if self.curvature is not None:
+            curvature = number_of(f"the curvature of loss {self.name!r}", self.curvature)
+            object.__setattr__(self, "curvature", curvature)
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(number_of("a label", v, least=-math.inf) for v in self.labels))
 
     def check_targets(self, y: np.ndarray) -> None:
         """Refuse targets that the loss is not made for.
@@ -84,9 +88,7 @@ def _logistic_slope(f, y):
 
 def huber(width: float = 1.0) -> Loss:
     """The Huber loss: ½(f - y)² where |f - y| ≤ width, width·(|f - y| - width/2) beyond (Huber, 1964)."""
-    width = float(width)
-    if not (math.isfinite(width) and width > 0):
-        raise ArgumentError(f"the width of the Huber loss is {width}", "give a positive number")
+    width = number_of("the width of the Huber loss", width)
 
     def value(f, y):
         a = abs(f - y)

@@ -10,9 +10,11 @@ so that K_0 has the same limit whatever γ and s: functions learn at one speed, 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
+from particles.checks import number_of
 from particles.errors import ArgumentError
 
 
@@ -39,13 +41,9 @@ class Scaling:
     factor: float = 1.0
 
     def __post_init__(self):
-        if not math.isfinite(self.gamma):
-            raise ArgumentError(f"the exponent gamma is {self.gamma}", "give a finite number, such as 0.5 or 1")
-        if not (math.isfinite(self.factor) and self.factor > 0):
-            raise ArgumentError(f"the output factor is {self.factor}", "give a positive, finite number")
         # As floats: a NumPy integer m to a negative integer power is an error.
-        object.__setattr__(self, "gamma", float(self.gamma))
-        object.__setattr__(self, "factor", float(self.factor))
+        object.__setattr__(self, "gamma", number_of("the exponent gamma", self.gamma, least=-math.inf))
+        object.__setattr__(self, "factor", number_of("the output factor", self.factor))
 
     @property
     def name(self) -> str:
@@ -55,11 +53,21 @@ class Scaling:
 
     def alpha(self, m: int) -> float:
         """α(m) = s m^-γ, the factor in front of the sum over particles."""
-        return self.factor * m**-self.gamma
+        return self.factor * self._power(m, -self.gamma)
 
     def mobility(self, m: int) -> float:
         """μ = 1/(m α) = m^(γ-1)/s, the speed of a particle for a force of order 1."""
-        return m ** (self.gamma - 1) / self.factor
+        return self._power(m, self.gamma - 1) / self.factor
+
+    def _power(self, m: int, exponent: float) -> float:
+        power = math.inf
+        with contextlib.suppress(OverflowError):
+            power = float(m) ** exponent
+        if not 0 < power < math.inf:
+            raise ArgumentError(
+                f"{m}^{exponent:g} is beyond floating point", f"take a gamma closer to 1 than {self.gamma:g}"
+            )
+        return power
 
     def kernel_weight(self, m: int) -> float:
         """α μ = 1/m, the weight of one particle in the tangent kernel, the same for every scaling."""

@@ -4,7 +4,8 @@ record the start
 until t_end:
 advance the flow to the nearest goal of any recorder, in chunks of about 50 ms
 record what is due there
-now and then, and at the end: commit the frames together with a checkpoint
+now and then commit the frames, together with a checkpoint
+record the end, and commit
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-
 import particles
 from particles import flows
+from particles.checks import number_of, path_of
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import ArgumentError, DivergenceError, RunMismatchError, UnknownNameError
@@ -95,27 +95,34 @@ def simulate(
         RunExistsError, RunMismatchError, StorageError: a directory that holds a run, another one, or cannot be used.
         KeyboardInterrupt: after Ctrl-C, with everything up to there committed.
     """
-    t_end = _checked_end(t_end)
-    field = _field(cloud, data, scaling, loss, backend, linearised)
+    t_end = number_of("t_end", t_end)
     flow = flows.flow(flow)
     recorders = [recorders] if isinstance(recorders, Recorder) else recorders
+    if not all(isinstance(each, Recorder) for each in recorders or ()):
+        raise ArgumentError(f"the recorders are {recorders!r}", "give Recorder(trigger, quantities), or a list of them")
     if record is not None:
         from particles.record.disk import DiskStore, check_free, is_run
 
+        record = path_of("record", record)
+        if resume and force:
+            raise ArgumentError("resume and force exclude each other", "go on with the run, or replace it")
         if resume and is_run(record):
             own = [q for r in recorders or () for q in r.quantities or () if isinstance(q, Quantity)]
             with contextlib.closing(DiskStore.open(record, writable=True)) as store:
+                same = store.setup["backend"] if backend == "auto" else backend
+                field = _field(cloud, data, scaling, loss, same, linearised)
                 return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
-        check_free(Path(record), force)  # before any work is done
+        check_free(record, force)  # before any work is done
+    field = _field(cloud, data, scaling, loss, backend, linearised)
     flow = flow.prepare(field, check_stability)
     series = [Series(recorder, field) for recorder in recorders or [Recorder()]]
     recorder_module.check(series)
     specs = {name: spec for s in series for name, spec in s.specs(field).items()}
     parts = (_setup(field, flow, series, t_end), _constants(field, series), specs)
+    state = flow.start(field)  # before anything is written: a start that diverges leaves nothing behind
     store = MemoryStore(*parts) if record is None else DiskStore.create(record, *parts, force=force)
     with contextlib.closing(store):
-        _Loop(field, flow, flow.start(field), series, store).run(t_end, progress)
-    return Run(store, unit=field.cloud.unit)
+        return _Loop(field, flow, state, series, store).run(t_end, progress)
 
 
 def resume(
@@ -124,7 +131,7 @@ def resume(
     *,
     unit: Unit | None = None,
     loss: Loss | None = None,
-    quantities: Sequence[Quantity] = (),
+    quantities: Sequence[Quantity] | Quantity = (),
     backend: str | None = None,
     progress: bool = True,
 ) -> Run:
@@ -143,7 +150,7 @@ def resume(
     """
     from particles.record.disk import DiskStore
 
-    with contextlib.closing(DiskStore.open(path, writable=True)) as store:
+    with contextlib.closing(DiskStore.open(path_of("the run", path), writable=True)) as store:
         run = Run(store, unit=unit)
         setup = run.setup
         try:
@@ -151,7 +158,8 @@ def resume(
         except UnknownNameError as error:
             raise RunMismatchError(f"the run has a loss of its own, {setup['loss']!r}", "pass it: loss=…") from error
         field = _field(run.cloud0, run.data, run.scaling, loss, backend or setup["backend"], run.linearised)
-        return _continue(store, field, t_end, progress, own=quantities)
+        own = [quantities] if isinstance(quantities, Quantity) else quantities
+        return _continue(store, field, t_end, progress, own=own)
 
 
 class _Loop:
@@ -165,27 +173,38 @@ class _Loop:
         self._commit_took = 0.0
         self._buffered = 0
 
-    def run(self, t_end: float, progress: bool) -> None:
-        """Advance to t_end and record; whatever stops it, all that was recorded is committed."""
+    def run(self, t_end: float, progress: bool) -> Run:
+        """Advance to t_end and record.
+
+        Ctrl-C and a risk that diverges leave everything up to there committed, and the run as `error.run`; any other
+        error leaves what was committed last, so that no half-made frame is ever part of a run.
+        """
+        run = Run(self.store, unit=self.field.cloud.unit)
         label = f"{self.field.scaling.name}, m={self.field.cloud.m}"
         with _interrupts() as interrupted, Progress(label, t_end, "t", progress) as bar:
             try:
                 self._record_start()
                 while True:
                     self._record_due(t_end)
-                    if self.flow.reached(self.state, t=t_end):
+                    if interrupted or self.flow.reached(self.state, t=t_end):
                         break
                     self._commit_now_and_then()
                     self.flow.advance(self.field, self.state, **self._goals(t_end))
                     bar.update(self.flow.t(self.state))
-                    if interrupted:
-                        raise KeyboardInterrupt
-                self._record_end(t_end)
+                if not interrupted:
+                    self._record_end(t_end)
             except DivergenceError as error:
-                where = f"after t={self.flow.t(self.state):.6g} (step {self.state.step})"
-                raise DivergenceError(f"{error.problem} {where}", error.remedy) from error
-            finally:
                 self._commit()
+                where = f"after t={self.flow.t(self.state):.6g} (step {self.state.step})"
+                diverged = DivergenceError(f"{error.problem} {where}", error.remedy)
+                diverged.run = run
+                raise diverged from error
+            self._commit()
+            if interrupted:
+                stop = KeyboardInterrupt()
+                stop.run = run
+                raise stop
+        return run
 
     def _goals(self, t_end: float) -> dict:
         goals = [s.goal for s in self.series if s.goal is not None]
@@ -208,10 +227,10 @@ class _Loop:
                 t, _ = self.flow.at(self.state, goal.t)
                 if (t if goal.t is None else goal.t) > t_end:
                     break  # the adaptive flow has passed t_end: that frame belongs to a longer run
-                s.next_goal += 1
                 if t > self.last[s.name]:
                     self._record(s, goal.t)
                     self.fired[s.name] += 1
+                s.next_goal += 1  # only now: a frame that failed is tried again by a resume
 
     def _record_end(self, t_end: float) -> None:
         for s in self.series:
@@ -221,8 +240,7 @@ class _Loop:
     def _record(self, s: Series, t: float | None) -> None:
         t, delta = self.flow.at(self.state, t)
         moment = Moment(self.field, t, delta)
-        if not math.isfinite(moment.risk):
-            raise DivergenceError("the risk is not finite", "take a smaller step, or the adaptive flow")
+        self.field.check_risk(moment.risk)
         values = s.values(moment)
         self.store.append(s.name, self.state.step, t, values)
         self.last[s.name] = t
@@ -261,32 +279,28 @@ def _continue(
     series = [Series(recorder_module.from_dict(parts, own), field) for parts in setup["recorders"]]
     if recorders is not None and [Series(r, field).to_dict() for r in recorders] != [s.to_dict() for s in series]:
         raise RunMismatchError("the run records other things", "pass the same recorders, or choose another directory")
-    t_end = _checked_end(setup["t_end"] if t_end is None else t_end)
+    t_end = number_of("t_end", setup["t_end"] if t_end is None else t_end)
     if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
         store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), "backend": field.kernels.name})
     if saved is None:  # it was killed before its first commit
         state = flow.start(field)
     else:
         state = flow.unpack({k.removeprefix("flow."): v for k, v in saved.items() if k.startswith("flow.")})
-        if all(_last_time(store, s.name) >= t_end for s in series):
+        ends = [_last_time(store, s.name) for s in series]
+        if all(end is not None and end >= t_end for end in ends):
             return Run(store, unit=field.cloud.unit)
+        if not flow.covers(state, t_end):
+            raise ArgumentError(f"the run has come to t={flow.t(state):g} already", f"give a t_end beyond {t_end:g}")
         for s in series:
             s.next_goal = saved[f"goal.{s.name}"]
         # A frame that is there only because the run ended is none of the longer run's.
         store.rewind({s.name: saved[f"fired.{s.name}"] for s in series})
-    _Loop(field, flow, state, series, store).run(t_end, progress)
-    return Run(store, unit=field.cloud.unit)
+    return _Loop(field, flow, state, series, store).run(t_end, progress)
 
 
 def _field(cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str, backend: str, linearised: bool) -> Field:
     kind = LinearisedField if linearised else Field
     return kind(cloud, data, scaling, loss, backend)
-
-
-def _checked_end(t_end: float) -> float:
-    if not (isinstance(t_end, (int, float, np.number)) and math.isfinite(t_end) and t_end > 0):
-        raise ArgumentError(f"t_end is {t_end!r}", "give a positive, finite time")
-    return float(t_end)
 
 
 def _last_time(store: Store, series: str) -> float | None:
@@ -296,24 +310,33 @@ def _last_time(store: Store, series: str) -> float | None:
 def _identity(field: Field) -> dict:
     """What makes a problem the same problem, as plain values."""
     cloud, data = field.cloud, field.data
-    unit = cloud.unit
-    parts = (unit.sigma, unit.dsigma)
-    arrays = {"theta0": cloud.theta, "x": data.x, "y": data.y}
+    unit, loss = cloud.unit, field.loss
+    arrays = {"theta0": cloud.theta, "x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test}
     return {
         "m": cloud.m,
         "d": cloud.d,
         "p": cloud.p,
         "n": data.n,
         "unit": unit.name,
-        "unit_values": [float(part(z)) for part in parts for z in PROBE_POINTS],
+        "unit_values": [_value(part, z) for part in (unit.sigma, unit.dsigma) for z in PROBE_POINTS],
         "bias": cloud.bias,
         "dtype": cloud.dtype.name,
         "scaling": {"gamma": field.scaling.gamma, "factor": field.scaling.factor},
-        "loss": field.loss.name,
-        "loss_values": [float(field.loss.slope(z, y)) for z in PROBE_POINTS for y in (-1.0, 1.0)],
+        "loss": loss.name,
+        "loss_values": [
+            _value(part, z, y) for part in (loss.value, loss.slope) for z in PROBE_POINTS for y in (-1.0, 1.0)
+        ],
         "linearised": field.linearised,
-        "digest": {name: hashlib.sha256(a.tobytes()).hexdigest()[:16] for name, a in arrays.items()},
+        **{f"digest_of_{k}": hashlib.sha256(a.tobytes()).hexdigest()[:16] for k, a in arrays.items() if a is not None},
     }
+
+
+def _value(function: Callable[..., float], *numbers: float) -> float | None:
+    """The value of a scalar function, or None where it has none."""
+    with contextlib.suppress(ArithmeticError, ValueError):
+        value = float(function(*numbers))
+        return value if math.isfinite(value) else None
+    return None
 
 
 def _setup(field: Field, flow: Flow, series: Sequence[Series], t_end: float) -> dict:
@@ -361,9 +384,13 @@ def _check_same(setup: Mapping, field: Field, flow: Flow | None) -> None:
         RunMismatchError: naming what differs.
     """
     remedy = "continue it with the same problem, or choose another directory"
-    for key, value in _identity(field).items():
-        if setup.get(key) != value:
-            raise RunMismatchError(f"the run there has another {key.replace('_', ' ')}", remedy)
+    mine = _identity(field)
+    digests = [key for key in setup if key.startswith("digest_of_")]
+    for key in dict.fromkeys([*mine, *digests]):
+        if setup.get(key) != mine.get(key):
+            raise RunMismatchError(
+                f"the run there has another {key.removeprefix('digest_of_').replace('_', ' ')}", remedy
+            )
     if flow is not None:
         stored = setup["flow"]
         differing = [k for k, v in flow.to_dict().items() if v is not None and stored.get(k) != v]

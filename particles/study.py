@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -114,6 +115,12 @@ class Study:
         self._write(summary)
         return summary
 
+    def abandon(self) -> None:
+        """Leave a folder in which nothing was made as free as it was."""
+        if not self.resume and [p.name for p in self.out.iterdir()] == [SUMMARY]:
+            self.path(SUMMARY).unlink()
+            self.out.rmdir()
+
     def _enter(self) -> None:
         there = read_summary(self.out)
         if there is None:
@@ -137,26 +144,26 @@ class Study:
                 f"{self.out} already holds a study",
                 "go on with it (--resume), choose another folder (--out), or replace it (--force)",
             )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._write(self._head() | {"finished": False})
-        except OSError as error:
-            raise StorageError(
-                f"cannot write to {self.out} ({error.strerror})", "choose another folder with --out"
-            ) from error
+        self._write(self._head() | {"finished": False})
 
     def _head(self) -> dict:
         return {
             "name": self.name,
-            "command": " ".join(["particles", "run", self.name, *_flags(self.options)]),
+            "command": shlex.join(["particles", "run", self.name, *_flags(self.options)]),
             "options": self.options,
             "versions": {"particles": particles.__version__, "python": platform.python_version()},
         }
 
     def _write(self, summary: Mapping) -> None:
         aside = self.out / f".{SUMMARY}.part"
-        aside.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(aside, self.out / SUMMARY)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(aside, self.out / SUMMARY)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to {self.out} ({error.strerror})", "free some space, or choose another folder with --out"
+            ) from error
 
 
 def read_summary(folder: str | Path) -> dict | None:

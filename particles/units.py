@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from particles.checks import number_of
 from particles.errors import ArgumentError, unknown_name
 
 Scalar = Callable[[float], float]
@@ -49,6 +50,7 @@ class Unit:
     kinks: tuple[float, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "kinks", tuple(self.kinks))
         for part in ("sigma", "dsigma", "ddsigma"):
             if not callable(getattr(self, part)):
                 raise ArgumentError(f"{part} of unit {self.name!r} is not a function", "give σ, σ', σ'' as functions")
@@ -75,11 +77,20 @@ def on_array(function: Callable[..., float], *arrays: np.ndarray) -> np.ndarray:
     """A scalar function mapped over arrays in plain Python: slow, and exactly what was written.
 
     Python computes in float64; the result is rounded once to the arrays' precision.
+
+    Raises:
+        ArgumentError: a number at which the function overflows or is not defined.
     """
     arrays = [np.asarray(a) for a in arrays]
     dtype = np.result_type(*arrays)
     dtype = dtype if dtype.kind == "f" else np.dtype(np.float64)
-    return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), dtype=dtype)
+    try:
+        return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), dtype=dtype)
+    except (ArithmeticError, ValueError) as error:  # compiled code goes on with inf or NaN, plain Python stops
+        raise ArgumentError(
+            f"{function.__name__} has no value in plain Python somewhere ({error})",
+            "write it so that it has one everywhere (take exp of numbers ≤ 0), or take backend='cpu'",
+        ) from error
 
 
 def _zero(z):
@@ -195,9 +206,7 @@ def leaky_relu(slope: float = 0.1) -> Unit:
     Raises:
         ArgumentError: a slope that is not finite.
     """
-    slope = float(slope)
-    if not math.isfinite(slope):
-        raise ArgumentError(f"the slope of the leaky ReLU is {slope}", "give a finite number, such as 0.1")
+    slope = number_of("the slope of the leaky ReLU", slope, least=-math.inf)
 
     def sigma(z):
         return z if z > 0 else slope * z

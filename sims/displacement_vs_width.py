@@ -12,6 +12,7 @@ import argparse
 import numpy as np
 
 import particles as pt
+from particles.checks import count_of
 from particles.cli import run_script
 from particles.progress import Progress
 from particles.study import Study
@@ -29,7 +30,7 @@ def add_options(parser: argparse._ArgumentGroup) -> None:
 def run(study: Study, options: argparse.Namespace) -> dict:
     """Measure the displacement for all widths, regimes and seeds, and fit the exponents."""
     widths = 2 ** np.arange(6, 11 if options.quick else 15)
-    seeds = options.seeds or (3 if options.quick else 10)
+    seeds = count_of("--seeds", options.seeds if options.seeds is not None else (3 if options.quick else 10))
     data = pt.data.teacher_student(n=64, d=2, teachers=3, inputs="sphere", seed=options.seed)
     displacement = {name: np.empty((seeds, len(widths))) for name in REGIMES}
     with Progress(study.name, seeds * len(widths), "clouds") as bar:
@@ -65,7 +66,7 @@ def run(study: Study, options: argparse.Namespace) -> dict:
             expected=expected,
             measured=exponent,
             standard_error=error,
-            ok=abs(exponent - expected) <= max(3 * error, 0.02),
+            ok=abs(exponent - expected) <= max(0.02, 3 * (error or 0)),
         )
     return study.finish(widths=widths, displacement=displacement, fits=results)
 
@@ -79,11 +80,11 @@ def final_displacement(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, opti
     return float(end.displacement_rms[-1])
 
 
-def fit(widths: np.ndarray, values: np.ndarray) -> dict[str, float]:
+def fit(widths: np.ndarray, values: np.ndarray) -> dict[str, float | None]:
     """The exponent of values (seeds, widths) ~ m^exponent: mean of the seeds' slopes, and its standard error."""
     slopes = [np.polyfit(np.log(widths), np.log(row), 1)[0] for row in values]
-    error = np.std(slopes, ddof=1) / np.sqrt(len(slopes)) if len(slopes) > 1 else float("nan")
-    return {"exponent": float(np.mean(slopes)), "standard_error": float(error)}
+    error = float(np.std(slopes, ddof=1) / np.sqrt(len(slopes))) if len(slopes) > 1 else None
+    return {"exponent": float(np.mean(slopes)), "standard_error": error}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import argparse
 
 import particles as pt
 from particles.cli import run_script
+from particles.errors import ArgumentError
 from particles.study import Study, table
 
-TEACHER_M, QUICK_M = 2000, 300
+DEFAULT_M, QUICK_M = 2000, 300
 
 
 def add_options(parser: argparse._ArgumentGroup) -> None:
@@ -26,18 +27,20 @@ def add_options(parser: argparse._ArgumentGroup) -> None:
         "digits, breast_cancer), or a CSV or NPZ file (default: %(default)s)",
     )
     parser.add_argument("--target", help="the target column of a file")
-    parser.add_argument("--m", type=int, help=f"particles (default: {TEACHER_M}; with --quick {QUICK_M})")
+    parser.add_argument("--m", type=int, help=f"particles (default: {DEFAULT_M}; with --quick {QUICK_M})")
     parser.add_argument("--unit", default="relu", help="the unit σ (default: %(default)s)")
     parser.add_argument("--loss", default="squared", help="squared, logistic or huber (default: %(default)s)")
     parser.add_argument("--t-end", type=float, help="the time to stop at (default: 200; with --quick 20)")
+    parser.add_argument("--flow", default="adaptive", help="adaptive, euler, heun or rk4 (default: %(default)s)")
+    parser.add_argument("--dt", type=float, help="the step of a flow of fixed step (default: a fifth of its limit)")
     parser.add_argument("--video", action="store_true", help="write clouds.mp4 instead of clouds.gif")
 
 
 def run(study: Study, options: argparse.Namespace) -> dict:
     """Run both scalings, draw the contrast and the animation, print the table."""
     data = dataset(options.data, options.target, options.seed)
-    m = options.m or (QUICK_M if options.quick else TEACHER_M)
-    t_end = options.t_end or (20.0 if options.quick else 200.0)
+    m = options.m if options.m is not None else (QUICK_M if options.quick else DEFAULT_M)
+    t_end = options.t_end if options.t_end is not None else (20.0 if options.quick else 200.0)
     bias = data.teacher is None  # a planted teacher has none, so that the cloud lives in its plane
     cloud = pt.Cloud.gaussian(
         m,
@@ -58,12 +61,18 @@ def run(study: Study, options: argparse.Namespace) -> dict:
             scaling=scaling,
             t_end=t_end,
             loss=options.loss,
+            flow=pt.flows.flow(options.flow, options.dt),
             backend=options.backend,
             record=study.path(f"{name}.run"),
             resume=study.resume,
             force=study.force,
         )
     lazy, moving = runs["lazy"], runs["moving"]
+    if lazy.t[-1] != moving.t[-1]:
+        raise ArgumentError(
+            f"lazy.run ends at t={lazy.t[-1]:g}, moving.run at t={moving.t[-1]:g}",
+            "resume one of them to the other's end",
+        )
     columns = {name: summary_of(each) for name, each in runs.items()}
     print(table(columns))
     study.save(pt.plot.contrast(lazy, moving), "contrast.png")
@@ -93,7 +102,7 @@ def dataset(which: str, target: str | None, seed: int) -> pt.Data:
     """The data set of the command line: planted ones as they are, real ones and files standardised and split."""
     planted = {"planar": {"n_test": 500}, "circle": {"n_test": 500}, "teacher_student": {"n_test": 1000}}
     if which in planted:
-        return pt.data.load(which, seed=seed, **planted[which])
+        return pt.data.load(which, seed=seed, target=target, **planted[which])
     data = pt.data.load(which, target=target)
     data = data if data.n_test else data.split(0.2, seed=seed)
     labels = set(data.y) <= {-1.0, 1.0}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,14 @@ def test_help_imports_nothing_heavy():
         (["run", "lazy_vs_moving", "--dtype", "float16"], "float32"),
         (["run", "lazy_vs_moving", "--m", "31"], "m=32"),
         (["run", "lazy_vs_moving", "--m", "-2"], "at least 1"),
+        (["run", "lazy_vs_moving", "--m", "0"], "at least 1"),
+        (["run", "lazy_vs_moving", "--t-end", "0"], "positive"),
+        (["run", "displacement_vs_width", "--seeds", "0"], "at least 1"),
+        (["run", "lazy_vs_moving", "--backend", "cuda"], "cuda"),
+        (["run", "lazy_vs_moving", "--flow", "euler", "--dt", "1e3"], "stability limit"),
+        (["run", "lazy_vs_moving", "--dt", "0.1"], "adaptive"),
+        (["run", "lazy_vs_moving", "--target", "y"], "target"),
+        (["run", "--quick", "lazy_vs_moving", "--unit", "rellu"], "did you mean 'relu'"),
         (["run", "lazy_vs_moving", "--t-end", "-1"], "positive"),
         (["run", "lazy_vs_moving", "--t-end", "nan"], "positive"),
         (["run", "lazy_vs_moving", "--seed", "-1"], "not negative"),
@@ -210,6 +219,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, named, tmp_path, capsys, m
     assert len(said.splitlines()) == 1
     assert said.startswith("particles: ")
     assert named in said
+    assert not list(tmp_path.glob("runs/*"))  # a mistake does not take the folder
 
 
 @pytest.mark.parametrize("words", [["fly"], ["run", "lazy_vs_moving", "--m", "many"], ["info"], []])
@@ -227,6 +237,35 @@ def test_debug_shows_the_traceback(tmp_path):
     loud = command("--debug", "info", tmp_path / "nowhere")
     assert loud.returncode != 0
     assert "Traceback" in loud.stderr
+
+
+def test_bad_samples_and_a_damaged_run_are_one_line(study, tmp_path, capsys):
+    rows = "a,b,price\n1,2,3\n4,nan,6\n"
+    (tmp_path / "data.csv").write_text(rows)
+    words = ["run", "lazy_vs_moving", "--out", str(tmp_path / "out"), "--target", "price", "--data"]
+    assert main([*words, str(tmp_path / "data.csv")]) == 2
+    assert "'b'" in capsys.readouterr().err
+    damaged = tmp_path / "damaged.run"
+    shutil.copytree(study[0] / "lazy.run", damaged)
+    chunk = next((damaged / "risk").glob("c*"))
+    chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
+    assert main(["animate", str(damaged), "--out", str(tmp_path / "a.gif")]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "risk" in said
+    assert not (tmp_path / "a.gif").exists()
+
+
+def test_resume_quotes_a_path_with_spaces(tmp_path, capsys):
+    table = np.random.default_rng(0).standard_normal((20, 2))
+    np.savetxt(tmp_path / "my data.csv", table, delimiter=",", header="a,y", comments="")
+    words = ["--quick", "--m", "20", "--t-end", "1", "--data", str(tmp_path / "my data.csv"), "--target", "y"]
+    assert main(["run", "lazy_vs_moving", *words, "--out", str(tmp_path / "out")]) == 0
+    assert main(["resume", str(tmp_path / "out")]) == 0
+    assert main(["resume", str(tmp_path / "out/lazy.run"), "--t-end", "2"]) == 0
+    capsys.readouterr()
+    assert main(["resume", str(tmp_path / "out")]) == 2
+    assert "lazy.run ends at t=2" in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path, capsys):

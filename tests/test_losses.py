@@ -125,7 +125,7 @@ def test_a_loss_of_ones_own():
         (lambda: loss("huber(1e)"), UnknownNameError, "unknown loss"),
         (lambda: loss(None), UnknownNameError, "known: huber, logistic, squared"),
         (lambda: loss("huber(-1)"), ArgumentError, r"width of the Huber loss is -1\.0"),
-        (lambda: loss("huber(0)"), ArgumentError, "give a positive number"),
+        (lambda: loss("huber(0)"), ArgumentError, "give a positive, finite number"),
         (lambda: huber(0), ArgumentError, "width"),
         (lambda: huber(math.nan), ArgumentError, "width"),
         (lambda: huber(math.inf), ArgumentError, "width"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from particles import random
-from particles.checks import count_of
+from particles.checks import count_of, number_of
 from particles.data.samples import Data
 from particles.errors import ArgumentError, unknown_name
 from particles.laws import Gaussian, Sphere
@@ -62,7 +62,7 @@ def teacher_student(
     ((100, 2), array([ 1., -1.,  1.]))
     """
     n, d, n_test = count_of("n", n), count_of("d", d), count_of("n_test", n_test, least=0)
-    if inputs not in _INPUTS:
+    if not isinstance(inputs, str) or inputs not in _INPUTS:
         raise unknown_name("law of inputs", inputs, _INPUTS)
     spread = 1.0 if inputs == "gaussian" else 1 / math.sqrt(d)
     teacher = _teacher(d, count_of("teachers", teachers), 0.5 * spread if bias else None, seed)
@@ -150,8 +150,7 @@ def _network(teacher: np.ndarray, d: int, unit: Unit) -> Callable[[np.ndarray], 
 
 def _planted(x: np.ndarray, x_test: np.ndarray | None, function: Callable, noise: float, seed: int, **labels) -> Data:
     """The samples of a function, with noise on the training targets."""
-    if not (math.isfinite(noise) and noise >= 0):
-        raise ArgumentError(f"the noise is {noise}", "give a standard deviation, finite and not negative")
+    noise = number_of("the noise", noise, least=0)
     y = np.asarray(function(x))
     if noise:
         y = y + noise * _draw(Gaussian(), len(x), 1, seed, "noise")[:, 0]

@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 
 from particles import random
+from particles.checks import number_of
 from particles.errors import ArgumentError, DataError, ShapeError
 
 
@@ -44,7 +45,7 @@ class Data:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self):
-        columns = tuple(str(column) for column in self.columns)
+        columns = tuple(str(column) for column in self.columns or ())
         x = _matrix("x", self.x, None, columns)
         if columns and len(columns) != x.shape[1]:
             raise ShapeError(f"{len(columns)} column names for {x.shape[1]} input columns", "give one name a column")
@@ -119,7 +120,7 @@ class Data:
         """
         if self.n_test:
             raise ArgumentError(f"{self.name!r} has {self.n_test} test samples already", "split a set without them")
-        if not 0 < test < 1:
+        if not 0 < number_of("the part to test on", test) < 1:
             raise ArgumentError(f"the part to test on is {test}", "give a number between 0 and 1, such as 0.2")
         if self.n < 2:
             raise ArgumentError("a single sample cannot be split", "give two or more")

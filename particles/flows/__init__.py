@@ -11,22 +11,28 @@ Flow = Adaptive | Euler | Heun | RungeKutta4
 FLOWS = {kind.name: kind for kind in (Adaptive, Euler, Heun, RungeKutta4)}
 
 
-def flow(which: str | Flow | None) -> Flow:
+def flow(which: str | Flow | None, dt: float | None = None) -> Flow:
     """The flow of a name ("adaptive", "euler", "heun", "rk4") with its defaults; None is adaptive.
+
+    Arguments:
+        which: a name, or a Flow, which is returned as it is.
+        dt: the step of a flow of fixed step.
 
     Raises:
         UnknownNameError: no flow of that name.
+        ArgumentError: a step for a flow that chooses its own.
 
-    >>> flow("euler")
-    Euler(dt=None)
+    >>> flow("euler", dt=0.1)
+    Euler(dt=0.1)
     """
-    if which is None:
-        return Adaptive()
     if isinstance(which, tuple(FLOWS.values())):
         return which
-    if str(which).lower() not in FLOWS:
+    name = "adaptive" if which is None else str(which).lower()
+    if name not in FLOWS:
         raise unknown_name("flow", which, FLOWS)
-    return FLOWS[str(which).lower()]()
+    if dt is not None and FLOWS[name] is Adaptive:
+        raise ArgumentError("the adaptive flow chooses its own step", "leave dt out, or take euler, heun or rk4")
+    return FLOWS[name]() if dt is None else FLOWS[name](dt)
 
 
 def from_dict(parts: dict) -> Flow:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from particles.errors import ArgumentError, DivergenceError
+from particles.checks import number_of
+from particles.errors import DivergenceError
 from particles.flows.tableau import BOGACKI_SHAMPINE, combination
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ class Adaptive:
 
     def __post_init__(self):
         for what in ("rtol", "atol", "first_step"):
-            value = getattr(self, what)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ArgumentError(f"{what} is {value}", "give a positive, finite number")
+            if what != "first_step" or self.first_step is not None:
+                object.__setattr__(self, what, number_of(what, getattr(self, what)))
 
     def prepare(self, field: Field, check_stability: bool = True) -> Adaptive:
         """The flow itself: it keeps within the stability limit by its error control."""
@@ -99,9 +99,15 @@ class Adaptive:
                 return
 
     def at(self, state: AdaptiveState, t: float | None = None) -> tuple[float, np.ndarray]:
-        """(t, δ) at a time within the last step, by the cubic of Hermite; without a time, at its end."""
+        """(t, δ) at a time within the last step, by the cubic of Hermite; without a time, at its end.
+
+        Raises:
+            ValueError: a time before the last step, where there is nothing to interpolate.
+        """
         if t is None or t >= state.t:
             return state.t, state.displacement
+        if t < state.t_before:
+            raise ValueError(f"t={t} lies before the last step, which begins at {state.t_before}")
         h = state.t - state.t_before
         s = (t - state.t_before) / h
         left, right = state.displacement_before, state.displacement
@@ -109,6 +115,10 @@ class Adaptive:
         rise = s * s * (3 - 2 * s)
         cubic = left + rise * (right - left) + weights[0] * state.velocity_before + weights[1] * state.velocity
         return t, cubic
+
+    def covers(self, state: AdaptiveState, t: float) -> bool:
+        """Whether a time is ahead of a state, or within its last step."""
+        return t >= state.t_before
 
     def to_dict(self) -> dict:
         """The flow as plain values, for a run's set-up."""

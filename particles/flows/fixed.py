@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from particles.errors import ArgumentError, StepError
+from particles.checks import number_of
+from particles.errors import StepError
 from particles.flows.tableau import EULER, HEUN, RK4, Tableau
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class FixedStep:
     tableau: ClassVar[Tableau]
 
     def __post_init__(self):
-        if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
-            raise ArgumentError(f"the step dt is {self.dt}", "give a positive, finite number, or none")
+        if self.dt is not None:
+            object.__setattr__(self, "dt", number_of("the step dt", self.dt))
 
     def prepare(self, field: Field, check_stability: bool = True) -> FixedStep:
         """The flow with its step chosen, or checked against the stability limit at the start.
@@ -100,6 +101,10 @@ class FixedStep:
         """(t, δ) of the state; a flow of fixed step is seen at its steps, the first at or after the time asked for."""
         return self.t(state), state.displacement
 
+    def covers(self, state: FixedState, t: float) -> bool:
+        """Whether a time is still ahead of a state, or at it."""
+        return self._step_of(t) >= state.step
+
     def to_dict(self) -> dict:
         """The flow as plain values, for a run's set-up."""
         return {"name": self.name, **asdict(self)}
@@ -114,7 +119,7 @@ class FixedStep:
 
     def _step_of(self, t: float) -> int:
         # The margin forgives the last digits of t/dt when t was meant as a multiple of dt.
-        return max(0, math.ceil(t / self.dt * (1 - 1e-12) - 1e-9))
+        return max(int(t > 0), math.ceil(t / self.dt * (1 - 1e-12) - 1e-9))
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,15 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
         from particles.kernels.reference import Reference
 
         return Reference(unit, dtype)
+    if name == "cuda":
+        raise BackendError("the cuda back end is not part of this version", "take backend='cpu'")
     raise unknown_name("back end", name, [*BACKENDS, "auto"])
 
 
 def usable() -> dict[str, str | None]:
     """For each back end None if it works here, else the reason why it does not."""
     reasons: dict[str, str | None] = {}
-    for name in BACKENDS:
+    for name in (*BACKENDS, "cuda"):
         try:
             load(name, "relu")
             reasons[name] = None

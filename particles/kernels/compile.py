@@ -181,11 +181,11 @@ def cached(kernel: Callable, *key: object) -> Callable:
     return kernel
 
 
-def explain(error: Exception, what: str) -> BackendError:
-    """The error for a function of the user's that Numba cannot compile."""
+def explain(error: Exception, what: str, otherwise: str = "") -> BackendError:
+    """The error for a function of the user's that Numba cannot compile; `otherwise`: another way out, if there is."""
     lines = [line.strip() for line in str(error).splitlines()]
     reason = next((line for line in lines if line and not line.startswith("Failed in")), type(error).__name__)
     return BackendError(
         f"{what} cannot be compiled ({reason})",
-        "use only arithmetic, comparisons and functions of math in it, or take backend='reference'",
+        f"use only arithmetic, comparisons and functions of math in it{otherwise}",
     )

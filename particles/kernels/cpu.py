@@ -70,14 +70,14 @@ class Cpu:
     def _share(self, tasks: int, pairs: int, kernel: Callable, *arrays: np.ndarray) -> None:
         try:
             threads.share(tasks, pairs, kernel, *arrays)
-        except NumbaError as error:  # kernels are compiled when they are first called
-            raise explain(error, f"the unit {self.unit.name!r}") from error
+        except (NumbaError, AssertionError) as error:  # kernels are compiled when they are first called
+            raise explain(error, f"the unit {self.unit.name!r}", ", or take backend='reference'") from error
 
     def _kernel(self, maker: Callable, d: int, bias: bool) -> Callable:
         try:
             return _compiled(maker, self.unit, d, bias, self.dtype.name)
         except RecursionError as error:  # a function that calls itself
-            raise explain(error, f"the unit {self.unit.name!r}") from error
+            raise explain(error, f"the unit {self.unit.name!r}", ", or take backend='reference'") from error
 
 
 def _input(array: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from particles.errors import PrecisionError, ShapeError
+from particles.errors import ArgumentError, PrecisionError, ShapeError
 from particles.units import Unit
 
 
@@ -44,11 +44,14 @@ def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, r=None, u=None, 
     """Refuse arrays that do not belong together, and return whether theta has a bias column.
 
     Raises:
+        ArgumentError: something that is not an array.
         ShapeError: axes or lengths that do not match.
         PrecisionError: an array of another precision than the back end's.
     """
     given = {"theta": theta, "x": x, "r": r, "u": u, "x2": x2}
     for name, array in given.items():
+        if array is not None and not isinstance(array, np.ndarray):
+            raise ArgumentError(f"{name} is a {type(array).__name__}", "give a NumPy array")
         if array is not None and array.dtype != dtype:
             raise PrecisionError(
                 f"{name} is {array.dtype} in a {dtype} computation", f"convert it: {name}.astype('{dtype}')"

@@ -72,6 +72,7 @@ def _check(runs, labels, seconds, fps) -> None:
         raise ArgumentError(f"{len(labels)} labels for {len(runs)} runs", "give one label a run")
     if not (fps > 0 and np.isfinite(fps) and np.isfinite(seconds) and seconds * fps >= 2):
         raise ArgumentError(f"seconds={seconds} at fps={fps} is less than two pictures", "give more of one of them")
+    curves.require_risk(runs)
     for run in runs:
         if recorded(run) is None or len(run.times(recorded(run))) < 2:
             raise ArgumentError("a run has no frames of its cloud", "record `theta` or `tracers` over time")

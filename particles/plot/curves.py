@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from particles.errors import ArgumentError
 from particles.plot.projection import track
 from particles.plot.style import TIME, Look, faint_grid
 
@@ -140,3 +141,14 @@ def draw_drifts(ax: Axes, runs: Sequence, styles: Sequence[Look]) -> None:
         draw_curve(ax, run.times("kernel_drift"), run.kernel_drift, style, label=style.name)
     ax.set(xlabel=TIME, ylabel="kernel drift\n" + r"$\|K_t - K_0\| \,/\, \|K_0\|$")
     faint_grid(ax)
+
+
+def require_risk(runs: Sequence) -> None:
+    """Refuse runs whose risk cannot be drawn.
+
+    Raises:
+        ArgumentError: something that is not a run, or a run that did not record its risk.
+    """
+    for run in runs:
+        if "risk" not in getattr(run, "names", ()):
+            raise ArgumentError(f"{run!r} has no risk to draw", "give runs that recorded `risk`")

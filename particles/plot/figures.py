@@ -32,6 +32,7 @@ def contrast(lazy, moving, *, title: str | None = None) -> Figure:
     Source: Chizat, Oyallon, Bach (2019), Figure 1.
     """
     runs = [lazy, moving]
+    curves.require_risk(runs)
     styles = [
         look(run, "linearised" if run.linearised else role) for run, role in zip(runs, ("lazy", "moving"), strict=True)
     ]

@@ -14,7 +14,7 @@ from particles.plot.style import COLORS, INK, RC, faint_grid, slide
 def power_law(
     widths: np.ndarray,
     values: Mapping[str, np.ndarray],
-    fits: Mapping[str, Mapping[str, float]],
+    fits: Mapping[str, Mapping[str, float | None]],
     *,
     quantity: str,
     title: str | None = None,
@@ -40,7 +40,7 @@ def power_law(
             ax.plot(widths, line, color=color, linewidth=2, alpha=0.7)
             for row in rows:
                 ax.plot(widths, row, ".", color=color, alpha=0.35, markersize=5)
-            error = "" if np.isnan(fit["standard_error"]) else rf" \pm {fit['standard_error']:.3f}"
+            error = "" if fit["standard_error"] is None else rf" \pm {fit['standard_error']:.3f}"
             label = rf"{name}:  $m^{{\,{fit['exponent']:.3f}{error}}}$"
             ax.plot(widths, mean, "o", color=color, markersize=8, label=label)
         ax.set_xscale("log", base=2)

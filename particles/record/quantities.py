@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,7 +188,8 @@ def _kernel_drift(problem: Field) -> Quantity:
 
     def compute(now):
         drift = problem.tangent_kernel(now.delta) - start
-        return float(np.sqrt(np.sum(drift**2) / np.sum(start**2)))  # no BLAS: its sums depend on its threads
+        squares = np.sum(drift**2), np.sum(start**2)  # no BLAS: its sums depend on its threads
+        return float(np.sqrt(squares[0] / squares[1])) if squares[1] > 0 else (math.inf if squares[0] > 0 else 0.0)
 
     return Quantity(
         "kernel_drift", compute, description="‖K_t - K_0‖/‖K_0‖ of the tangent kernel, Frobenius, on the probe inputs"
@@ -266,7 +268,7 @@ def build(which: str | Mapping | Quantity, problem: Field) -> Quantity:
         return which
     options = dict(which) if isinstance(which, Mapping) else {"name": which}
     name = options.pop("name", None)
-    if name not in QUANTITIES:
+    if not isinstance(name, str) or name not in QUANTITIES:
         raise unknown_name("quantity", name, QUANTITIES)
     try:
         return QUANTITIES[name](problem, **options)

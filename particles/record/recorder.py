@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from particles.errors import ArgumentError
+from particles.errors import ArgumentError, RunMismatchError
 from particles.record import quantities, triggers
 from particles.record.quantities import Moment, Quantity
 from particles.record.store import ArraySpec
@@ -36,6 +36,13 @@ class Recorder:
     quantities: Sequence[str | Mapping | Quantity] | None = None
     name: str = ""
 
+    def __post_init__(self):
+        if not isinstance(self.trigger, Trigger):
+            raise ArgumentError(f"the trigger is {self.trigger!r}", "give every(…), at_times(…) or log_spaced(…)")
+        wanted = self.quantities
+        if wanted is not None and (isinstance(wanted, (str, Mapping, Quantity)) or not isinstance(wanted, Sequence)):
+            raise ArgumentError(f"the quantities are {wanted!r}", 'give a list, such as ["risk", "theta"]')
+
 
 class Series:
     """A recorder at work on a problem: its quantities built, and its next goal."""
@@ -48,8 +55,6 @@ class Series:
             self.trigger = self.trigger.prepare(problem.fastest_rate)
         self.quantities = [quantities.build(which, problem) for which in wanted]
         self.next_goal = next_goal
-        self.at_end = False
-        """Whether the last frame is there because the run ended, not because the trigger fired."""
 
     @property
     def goal(self) -> Goal | None:
@@ -78,12 +83,14 @@ class Series:
 
 
 def check(series: Sequence[Series]) -> None:
-    """Refuse series or quantities of the same name.
+    """Refuse series or quantities of the same name, and series without a main one.
 
     Raises:
-        ArgumentError: a name that occurs twice.
+        ArgumentError: a name that occurs twice, or no series without a name.
     """
     names = [s.name for s in series]
+    if "" not in names:
+        raise ArgumentError("no recorder is the main one", "leave one of them without a name: its times are run.t")
     recorded = [q.name for s in series for q in s.quantities]
     for what, given in (("series", names), ("quantity", recorded)):
         twice = {name for name in given if given.count(name) > 1}
@@ -94,5 +101,8 @@ def check(series: Sequence[Series]) -> None:
 def from_dict(parts: Mapping, own: Sequence[Quantity] = ()) -> Recorder:
     """The recorder that `Series.to_dict` described; quantities of the user's own are taken from `own` by name."""
     given = {quantity.name: quantity for quantity in own}
+    for name in (q["name"] for q in parts["quantities"]):
+        if name not in quantities.QUANTITIES and name not in given:
+            raise RunMismatchError(f"the run has a quantity of its own, {name!r}", "pass it: quantities=[…]")
     wanted = [given.get(q["name"], q) for q in parts["quantities"]]
     return Recorder(triggers.from_dict(parts["trigger"]), wanted, parts["name"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from particles import flows
+from particles.checks import path_of
 from particles.cloud import Cloud
 from particles.errors import ArgumentError, DamagedRunError, UnknownNameError
 from particles.record.store import Store, in_series
@@ -166,11 +167,12 @@ class Run:
         if "theta" in self.names and len(self.times("theta")):
             return self._cloud(self._store.read("theta", -1))
         checkpoint = self._store.checkpoint()
-        if checkpoint is None:
+        if checkpoint is None or not len(self.t):
             return self.cloud0
         flow = flows.from_dict(self.setup["flow"])
         state = flow.unpack({k.removeprefix("flow."): v for k, v in checkpoint.items() if k.startswith("flow.")})
-        _, displacement = flow.at(state, float(self.t[-1]))  # the adaptive flow may have passed the last frame
+        end = float(self.t[-1])  # the adaptive flow may have passed the last frame
+        _, displacement = flow.at(state, end if flow.covers(state, end) else None)
         return self._cloud(self._read("theta0") + displacement)
 
     def _cloud(self, theta: np.ndarray) -> Cloud:
@@ -240,4 +242,4 @@ def open(path: str | PathLike[str], unit: Unit | None = None) -> Run:
     """
     from particles.record.disk import DiskStore
 
-    return Run(DiskStore.open(path), unit)
+    return Run(DiskStore.open(path_of("the run", path)), unit)

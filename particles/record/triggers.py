@@ -6,12 +6,11 @@ records what running to 2T records.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from particles.checks import count_of
+from particles.checks import count_of, number_of
 from particles.errors import ArgumentError
 
 
@@ -45,8 +44,7 @@ class EveryTime:
     kind: ClassVar[str] = "every_time"
 
     def __post_init__(self):
-        if not (math.isfinite(self.time) and self.time > 0):
-            raise ArgumentError(f"the period is {self.time}", "give a positive, finite time")
+        object.__setattr__(self, "time", number_of("the period", self.time))
 
     def goal(self, k: int) -> Goal | None:
         return Goal(t=k * self.time)
@@ -60,9 +58,9 @@ class AtTimes:
     kind: ClassVar[str] = "at_times"
 
     def __post_init__(self):
-        times = tuple(float(t) for t in self.times)
-        if not all(math.isfinite(t) and t >= 0 for t in times) or list(times) != sorted(set(times)):
-            raise ArgumentError("the times are not increasing, finite and ≥ 0", "give them in order, each once")
+        times = tuple(number_of("a time to record at", t, least=0) for t in self.times)
+        if list(times) != sorted(set(times)):
+            raise ArgumentError("the times are not increasing", "give them in order, each once")
         object.__setattr__(self, "times", tuple(t for t in times if t > 0))
 
     def goal(self, k: int) -> Goal | None:
@@ -79,8 +77,8 @@ class LogSpaced:
 
     def __post_init__(self):
         object.__setattr__(self, "per_decade", count_of("per_decade", self.per_decade))
-        if self.start is not None and not (math.isfinite(self.start) and self.start > 0):
-            raise ArgumentError(f"the start is {self.start}", "give a positive, finite time")
+        if self.start is not None:
+            object.__setattr__(self, "start", number_of("the start", self.start))
 
     def prepare(self, rate: float) -> LogSpaced:
         """The trigger with its start chosen from the rate of the fastest mode."""
@@ -107,7 +105,10 @@ def every(*, steps: int | None = None, time: float | None = None) -> Trigger:
 
 def at_times(times: Sequence[float]) -> Trigger:
     """A trigger at given times; the start is always recorded."""
-    return AtTimes(tuple(times))
+    try:
+        return AtTimes(tuple(times))
+    except TypeError as error:
+        raise ArgumentError(f"the times are {times!r}", "give a list of times, such as [0.1, 1, 10]") from error
 
 
 def log_spaced(per_decade: int = 20, start: float | None = None) -> Trigger:

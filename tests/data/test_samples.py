@@ -143,7 +143,7 @@ def test_splits_depend_on_the_seed_and_are_frozen():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (lambda: three().split(0), "the part to test on is 0: give a number between 0 and 1"),
+        (lambda: three().split(0), "the part to test on is 0: give a positive"),
         (lambda: three().split(1), "the part to test on is 1"),
         (lambda: three().split(-0.2), "the part to test on is -0.2"),
         (lambda: three().split(NAN), "the part to test on is nan"),

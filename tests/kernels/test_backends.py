@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from particles import kernels
-from particles.errors import PrecisionError, UnknownNameError
+from particles.errors import BackendError, PrecisionError, UnknownNameError
 from particles.units import Unit
 
 
@@ -18,8 +18,11 @@ def test_back_ends_by_name():
 
 def test_every_machine_has_the_reference_and_the_cpu():
     usable = kernels.usable()
-    assert list(usable) == list(kernels.BACKENDS)
+    assert list(usable) == [*kernels.BACKENDS, "cuda"]
     assert usable["reference"] is usable["cpu"] is None
+    assert "not part of this version" in usable["cuda"]
+    with pytest.raises(BackendError, match="cpu"):
+        kernels.load("cuda", "relu")
 
 
 def test_a_misspelt_back_end_or_precision_is_refused():

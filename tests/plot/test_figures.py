@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
+import particles as pt
 from particles import plot
 from particles.cloud import Cloud
 from particles.data import Data
@@ -263,3 +264,15 @@ def test_pyplot_and_matplotlib_are_not_imported_unasked():
     code = "import sys, particles; assert 'matplotlib' not in sys.modules; import particles.plot.animation; "
     code += "assert 'matplotlib' in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_runs_without_a_risk_are_refused():
+    data = pt.data.teacher_student(n=8, d=2, seed=0)
+    cloud = pt.Cloud.gaussian(6, 2, seed=0)
+    recorder = pt.record.Recorder(pt.every(time=0.2), ["theta"])
+    run = pt.simulate(cloud, data, scaling=pt.NTK, t_end=0.5, recorders=recorder, progress=False)
+    with pytest.raises(ArgumentError, match="record"):
+        pt.plot.contrast(run, run)
+    for wrong in ("lazy.run", run):
+        with pytest.raises(ArgumentError, match="record"):
+            pt.animate([wrong], "never.gif")

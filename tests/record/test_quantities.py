@@ -198,7 +198,9 @@ def test_recorders_that_clash_are_refused(field):
         return [recorder.Series(r, field) for r in recorders]
 
     recorder.check(series(Recorder(every(steps=1), ["risk"]), Recorder(every(steps=2), ["theta"], "slow")))
-    with pytest.raises(ArgumentError, match="a series named 'slow'"):
-        recorder.check(series(Recorder(every(steps=1), ["risk"], "slow"), Recorder(every(steps=2), [], "slow")))
+    with pytest.raises(ArgumentError, match="a series named ''"):
+        recorder.check(series(Recorder(every(steps=1), ["risk"]), Recorder(every(steps=2), [])))
+    with pytest.raises(ArgumentError, match="no recorder is the main one"):
+        recorder.check(series(Recorder(every(steps=1), ["risk"], "slow")))
     with pytest.raises(ArgumentError, match="a quantity named 'risk'"):
         recorder.check(series(Recorder(every(steps=1), ["risk"]), Recorder(every(steps=2), ["risk"], "slow")))

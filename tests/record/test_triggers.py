@@ -68,11 +68,13 @@ def test_a_description_of_no_trigger_is_refused(parts):
         lambda: at_times([1.0, 1.0]),
         lambda: at_times([-1.0, 1.0]),
         lambda: at_times([math.nan]),
+        lambda: at_times([0.5, "soon"]),
+        lambda: every(time="soon"),
         lambda: log_spaced(0),
         lambda: log_spaced(2.5),
         lambda: log_spaced(10, start=-1.0),
     ],
 )
 def test_impossible_periods_are_refused(make):
-    with pytest.raises(ArgumentError, match=r"give (one|an integer|a positive|them)"):
+    with pytest.raises(ArgumentError, match=r"give (one|an integer|a positive|a finite|them)"):
         make()
