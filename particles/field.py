@@ -58,7 +58,8 @@ class Field:
             )
         self.cloud, self.data, self.scaling, self.loss = cloud, data, scaling, loss_of(loss)
         self.loss.check_targets(data.y)
-        self.kernels = kernels.load(backend, cloud.unit, cloud.dtype)
+        name = kernels.choose(cloud.unit, data.n, cloud.d, cloud.bias) if backend == "auto" else backend
+        self.kernels = kernels.load(name, cloud.unit, cloud.dtype)
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
         self.x = self._inputs(data.x)
         self.x_test = None if data.x_test is None else self._inputs(data.x_test)
@@ -71,12 +72,14 @@ class Field:
         return self.cloud.theta
 
     def theta(self, displacement: np.ndarray) -> np.ndarray:
-        """θ = θ_0 + δ, (m, p)."""
-        return self.theta0 + displacement
+        """θ = θ_0 + δ, (m, p), read-only."""
+        theta = self.theta0 + displacement
+        theta.flags.writeable = False
+        return theta
 
     def output(self, displacement: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
         """φ(x; θ_0 + δ), (n,) in float64; on the training inputs unless x (n, d) is given."""
-        return self.alpha * self._predict(self.theta(displacement), self.x if x is None else x)
+        return self._output(self._point(displacement), displacement, self.x if x is None else x)
 
     def risk_and_residual(self, f: np.ndarray) -> tuple[float, np.ndarray]:
         """R and ℓ'(f, y), (n,), for predictions f (n,) on the training data."""
@@ -92,10 +95,10 @@ class Field:
         Raises:
             DivergenceError: predictions that are no longer finite, or a risk far above its start.
         """
-        risk, residual = self.risk_and_residual(self.output(displacement))
+        point = self._point(displacement)
+        risk, residual = self.risk_and_residual(self._output(point, displacement, self.x))
         self.check_risk(risk)
-        weights = (-self.mobility / self.data.n) * residual
-        return self._drift(displacement, weights)
+        return self._force(point, (-self.mobility / self.data.n) * residual)
 
     def check_risk(self, risk: float) -> None:
         """Refuse a risk that is not finite, or far above its start.
@@ -113,7 +116,7 @@ class Field:
     ) -> np.ndarray:
         """K_t(x, x') = (1/m) Σ_i <∇g(x; θ_i), ∇g(x'; θ_i)>, (n, n2); on the probe inputs unless x is given."""
         x = self.x_probe if x is None else x
-        gram = self.kernels.gram(self.theta(displacement), x, x if x2 is None else x2)
+        gram = self.kernels.gram(self._point(displacement), x, x if x2 is None else x2)
         return self.scaling.kernel_weight(self.cloud.m) * gram.astype(np.float64)
 
     @cached_property
@@ -149,11 +152,11 @@ class Field:
         Power iteration with K v = push(drift(v)), so no n × n matrix is made.
         """
         v = random.generator(0, "power iteration").standard_normal(self.data.n)
-        still, rate = np.zeros_like(self.theta0), 0.0
+        rate = 0.0
         weight = self.scaling.kernel_weight(self.cloud.m) / self.data.n
         for _ in range(60):
             v /= _norm(v)
-            u = self._drift(still, v)
+            u = self._force(self.theta0, v)
             v = weight * self.kernels.push(self.theta0, u, self.x).astype(np.float64)
             previous, rate = rate, _norm(v)
             if abs(rate - previous) <= 1e-3 * rate:
@@ -171,34 +174,39 @@ class Field:
         x.flags.writeable = False
         return x
 
-    def _drift(self, displacement: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return self.kernels.drift(self.theta(displacement), self.x, weights.astype(self.cloud.dtype))
+    def _point(self, displacement: np.ndarray) -> np.ndarray:
+        """Where the gradients are taken, (m, p)."""
+        return self.theta(displacement)
+
+    def _output(self, point: np.ndarray, displacement: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return self.alpha * self._predict(point, x)
+
+    def _force(self, point: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return self.kernels.drift(point, self.x, weights.astype(self.cloud.dtype))
 
     def _predict(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self.kernels.predict(theta, x).astype(np.float64)
 
 
 class LinearisedField(Field):
-    """The velocity field of the linearised model φ̄(θ) = φ(θ_0) + Dφ(θ_0)(θ - θ_0) (lecture notes, lazy dynamics)."""
+    """The velocity field of the linearised model (lecture notes, lazy dynamics).
+
+    φ̄(x; θ_0 + δ) = φ(x; θ_0) + α Σ_i <∇g(x; θ_0i), δ_i>: gradients, and with them the tangent kernel, stay at θ_0.
+    """
 
     linearised = True
 
-    def output(self, displacement: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
-        """φ̄(x; θ_0 + δ) = φ(x; θ_0) + α Σ_i <∇g(x; θ_0i), δ_i>, (n,) in float64."""
-        inputs = self.x if x is None else x
-        start = self._start if x is None else self.alpha * self._predict(self.theta0, x)
-        return start + self.alpha * self.kernels.push(self.theta0, displacement, inputs).astype(np.float64)
+    def _point(self, displacement: np.ndarray) -> np.ndarray:
+        return self.theta0
 
-    def tangent_kernel(self, displacement, x=None, x2=None) -> np.ndarray:
-        """K_0, whatever the displacement."""
-        return super().tangent_kernel(np.zeros_like(displacement), x, x2)
+    def _output(self, point: np.ndarray, displacement: np.ndarray, x: np.ndarray) -> np.ndarray:
+        start = self._start if x is self.x else self.alpha * self._predict(point, x)
+        return start + self.alpha * self.kernels.push(point, displacement, x).astype(np.float64)
 
     @cached_property
     def _start(self) -> np.ndarray:
+        """φ(x; θ_0) on the training inputs, (n,)."""
         return self.alpha * self._predict(self.theta0, self.x)
-
-    def _drift(self, displacement: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return self.kernels.drift(self.theta0, self.x, weights.astype(self.cloud.dtype))
 
 
 def _norm(v: np.ndarray) -> float:

@@ -45,7 +45,7 @@ class Cpu:
     def drift(self, theta, x, r):
         bias = check(self.dtype, theta, x, r=r)
         kernel = self._kernel(_drift, x.shape[1], bias)
-        theta, x, r = _input(theta), _input(x), _input(r)
+        theta, x, r = read_only(theta), read_only(x), read_only(r)
         force = np.empty_like(theta)
         tasks = -(-len(theta) // PARTICLES)
         self._share(tasks, len(theta) * len(x), kernel, theta, x, r, force)
@@ -54,14 +54,14 @@ class Cpu:
     def gram(self, theta, x, x2):
         bias = check(self.dtype, theta, x, x2=x2)
         kernel = self._kernel(_gram, x.shape[1], bias)
-        theta, xt, x2t = _input(theta), _input(x.T), _input(x2.T)
+        theta, xt, x2t = read_only(theta), read_only(x.T), read_only(x2.T)
         k = np.empty((len(x), len(x2)))
         self._share(-(-len(x) // GRAM_ROWS), len(theta) * k.size, kernel, theta, xt, x2t, k)
         return k.astype(self.dtype)
 
     def _over_particles(self, maker, theta, u, x, bias):
         kernel = self._kernel(maker, x.shape[1], bias)
-        theta, u, xt = _input(theta), _input(u), _input(x.T)
+        theta, u, xt = read_only(theta), read_only(u), read_only(x.T)
         partial = np.empty((2 * min(_half_blocks(len(theta)), GROUPS), len(x)))
         tasks = len(partial) * -(-len(x) // SAMPLES)
         self._share(tasks, len(theta) * len(x), kernel, theta, u, xt, partial)
@@ -80,7 +80,7 @@ class Cpu:
             raise explain(error, f"the unit {self.unit.name!r}", ", or take backend='reference'") from error
 
 
-def _input(array: np.ndarray) -> np.ndarray:
+def read_only(array: np.ndarray) -> np.ndarray:
     """A contiguous, read-only view: a kernel is compiled once, and not again for arrays that are not read-only."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False

@@ -1,0 +1,163 @@
+"""The planar kernels against the reference: exact, whatever lies on a kink, and in O(n + m)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import particles as pt
+from particles import kernels
+from particles.errors import BackendError
+from particles.kernels import planar, threads
+from particles.units import UNITS, Unit, leaky_relu, unit
+
+SLANTED = leaky_relu(0.3)
+each_unit = pytest.mark.parametrize("which", ["relu", SLANTED, "abs", "relu_squared", "identity"], ids=str)
+each_plane = pytest.mark.parametrize("bias", [False, True], ids=["x in R²", "x in R with bias"])
+each_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
+
+
+def problem(m, n, bias, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    theta, u = rng.standard_normal((2, m, 3)).astype(dtype)
+    x, r = rng.standard_normal((n, 1 if bias else 2)).astype(dtype), rng.standard_normal(n).astype(dtype)
+    return theta, u, x, r
+
+
+def differences(which, dtype, theta, u, x, r):
+    """The largest error of each sum against the reference in float64, in units of the sum of absolute terms."""
+    mine, oracle = kernels.load("planar", which, dtype), kernels.load("reference", which, "float64")
+    theta8, u8, x8, r8 = (a.astype(np.float64) for a in (theta, u, x, r))
+    size = (1 + np.abs(theta8).max()) ** 3 * (1 + np.abs(x8).max()) ** 2
+    pairs = [
+        (mine.predict(theta, x), oracle.predict(theta8, x8), size * len(theta)),
+        (mine.drift(theta, x, r), oracle.drift(theta8, x8, r8), size * np.abs(r8).sum()),
+        (mine.push(theta, u, x), oracle.push(theta8, u8, x8), size * len(theta) * (1 + np.abs(u8).max())),
+    ]
+    return [np.abs(a - b).max() / scale for a, b, scale in pairs]
+
+
+# Sums of n + m terms in float64, each with some rounding errors: (n + m) ε is a bound, ε√(n + m) what is seen. The
+# result is rounded to the precision of the cloud.
+def bound(dtype, count):
+    return count * np.finfo(np.float64).eps + np.finfo(dtype).eps
+
+
+@each_unit
+@each_plane
+@each_dtype
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (7, 1), (1, 9), (300, 70), (5000, 333), (64, 4000)])
+def test_it_agrees_with_the_direct_sums(which, bias, dtype, m, n):
+    arrays = problem(m, n, bias, dtype)
+    assert max(differences(which, dtype, *arrays)) < bound(dtype, n + m)
+
+
+@each_unit
+def test_samples_on_kinks_duplicates_and_zeros_are_handled(which):
+    """Small integers: every z is exact, many are 0, angles repeat, samples and weights lie at the origin."""
+    rng = np.random.default_rng(1)
+    theta, u = rng.integers(-2, 3, (2, 500, 3)).astype(float)
+    x, r = rng.integers(-2, 3, (60, 2)).astype(float), rng.integers(-3, 4, 60).astype(float)
+    assert (theta[:, 1:] @ x.T == 0).sum() > 1000
+    assert max(differences(which, "float64", theta, u, x, r)) < bound("float64", 560)
+
+
+@each_unit
+@pytest.mark.parametrize("angle", [0.0, 0.3, np.pi / 2, np.pi, -0.5 * np.pi])
+def test_all_equal_data_and_a_single_ray(which, angle):
+    theta, u, _, r = problem(200, 50, False, "float64")
+    ray = np.array([np.cos(angle), np.sin(angle)])
+    for lengths in (np.ones(50), np.linspace(0, 3, 50)):
+        x = lengths[:, None] * ray
+        assert max(differences(which, "float64", theta, u, x, r)) < bound("float64", 250)
+
+
+@given(
+    points=st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=12),
+    weights=st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=1, max_size=12),
+)
+def test_any_small_integers(points, weights):
+    theta, x = np.array(weights, float), np.array(points, float)
+    r = np.arange(1.0, len(x) + 1)
+    for which in ("relu", SLANTED, "relu_squared"):
+        assert max(differences(which, "float64", theta, theta[::-1].copy(), x, r)) < bound("float64", 24) * 4
+
+
+def test_its_sums_cancel_exactly_for_a_symmetric_cloud():
+    cloud = pt.Cloud.gaussian(2002, 2, bias=False, symmetric=True, seed=3)
+    x = problem(1, 100, False, "float64")[2]
+    np.testing.assert_array_equal(kernels.load("planar", "relu").predict(cloud.theta, x), 0.0)
+
+
+@each_dtype
+def test_the_bits_do_not_depend_on_threads(dtype):
+    theta, u, x, r = problem(50_000, 1000, False, dtype)
+    found = []
+    try:
+        for count in (1, 2, 5):
+            threads.use(count)
+            mine = kernels.load("planar", "relu", dtype)
+            found.append((mine.predict(theta, x), mine.drift(theta, x, r), mine.push(theta, u, x)))
+    finally:
+        threads.use(None)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_kept_is_kept_of_read_only_arrays_only():
+    """Arrays that change in place give their new sums; so does another array in the place of a read-only one."""
+    theta, _, x, r = problem(300, 70, False, "float64")
+    mine, oracle = kernels.load("planar", "relu"), kernels.load("reference", "relu")
+    for change in (1, 2, 3):
+        theta[:, 1:] *= -change
+        x[:, 0] += change
+        np.testing.assert_allclose(mine.predict(theta, x), oracle.predict(theta, x), rtol=0, atol=1e-9)
+    for seed in (5, 6):
+        theta, _, x, _ = problem(300, 70, False, "float64", seed)
+        theta.flags.writeable = x.flags.writeable = False
+        for _ in range(2):
+            np.testing.assert_allclose(mine.predict(theta, x), oracle.predict(theta, x), rtol=0, atol=1e-11)
+            np.testing.assert_allclose(mine.drift(theta, x, r), oracle.drift(theta, x, r), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_particle_that_is_not_finite_is_seen_in_the_prediction(bad):
+    theta, _, x, r = problem(300, 70, False, "float64")
+    for column in range(3):
+        broken = theta.copy()
+        broken[17, column] = bad
+        mine = kernels.load("planar", "relu")
+        assert not np.isfinite(mine.predict(broken, x)).all()
+        assert np.isfinite(np.delete(mine.drift(broken, x, r), 17, axis=0)).all()
+
+
+def test_it_is_for_homogeneous_units_in_the_plane():
+    assert planar.applies(unit("relu"), 2, False)
+    assert planar.applies(unit("relu"), 1, True)
+    for d, bias in ((1, False), (2, True), (3, False)):
+        assert not planar.applies(unit("relu"), d, bias)
+    homogeneous = {name for name, u in UNITS.items() if planar.applies(u, 2, False)}
+    assert homogeneous == {"identity", "relu", "abs", "relu_squared"}
+    halfway = Unit("halfway", lambda z: max(z, 0.0), lambda z: 0.5 if z == 0 else float(z > 0), lambda z: 0.0, degree=1)
+    assert not planar.applies(halfway, 2, False)  # its σ'(0) is on neither side
+    theta, _, x, r = problem(4, 5, False, "float64")
+    for call in (lambda k: k.predict(theta, x), lambda k: k.drift(theta, x, r), lambda k: k.push(theta, theta, x)):
+        with pytest.raises(BackendError, match="tanh"):
+            call(kernels.load("planar", "tanh"))
+
+
+def test_auto_takes_it_for_many_samples_in_the_plane():
+    assert kernels.choose("relu", 10_000, 2, False) == "planar"
+    assert kernels.choose("relu", 10, 2, False) == "cpu"
+    assert kernels.choose("relu", 10_000, 2, True) == "cpu"
+    assert kernels.choose("tanh", 10_000, 2, False) == "cpu"
+    data = pt.data.teacher_student(n=600, d=2, seed=0)
+    cloud = pt.Cloud.gaussian(60, 2, bias=False, symmetric=True, seed=1)
+    runs = [
+        pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=2, flow=pt.Heun(0.05), backend=name, progress=False)
+        for name in ("auto", "cpu")
+    ]
+    assert [run.setup["backend"] for run in runs] == ["planar", "cpu"]
+    # Forty steps of a smooth-enough flow: rounding errors of 1e-15 grow, but not by ten orders.
+    np.testing.assert_allclose(runs[0].theta[-1], runs[1].theta[-1], rtol=0, atol=1e-5)
