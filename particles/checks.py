@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,3 +72,16 @@ def path_of(what: str, value: object) -> Path:
         return Path(os.fspath(value))
     except TypeError as error:
         raise ArgumentError(f"{what} is {value!r}", "give a path, as a string or a Path") from error
+
+
+def built(what: str, kinds: Mapping[str, type], key: str, parts: Mapping[str, Any]) -> Any:
+    """The object that plain values of a run's set-up describe: its kind under `key`, its fields beside it.
+
+    Raises:
+        ArgumentError: parts that describe no such object.
+    """
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in parts.items()}
+    try:
+        return kinds[fields.pop(key)](**fields)
+    except (KeyError, TypeError) as error:
+        raise ArgumentError(f"not a {what}: {dict(parts)}", "the set-up of this run is damaged") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from particles.checks import built
 from particles.errors import ArgumentError, unknown_name
 from particles.flows.adaptive import Adaptive
 from particles.flows.fixed import Euler, Heun, RungeKutta4
@@ -41,9 +42,4 @@ def from_dict(parts: dict) -> Flow:
     Raises:
         ArgumentError: parts that are not a flow's.
     """
-    parts = dict(parts)
-    kind = FLOWS.get(parts.pop("name", None))
-    try:
-        return kind(**parts)
-    except TypeError as error:
-        raise ArgumentError(f"not a flow: {parts}", "the set-up of this run is damaged") from error
+    return built("flow", FLOWS, "name", parts)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from particles.checks import count_of, number_of
+from particles.checks import built, count_of, number_of
 from particles.errors import ArgumentError
 
 
@@ -127,9 +127,4 @@ def from_dict(parts: dict) -> Trigger:
     Raises:
         ArgumentError: parts that are not a trigger's.
     """
-    parts = dict(parts)
-    kind = _KINDS.get(parts.pop("kind", None))
-    try:
-        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in parts.items()})
-    except TypeError as error:
-        raise ArgumentError(f"not a trigger: {parts}", "the set-up of this run is damaged") from error
+    return built("trigger", _KINDS, "kind", parts)
