@@ -103,7 +103,7 @@ def sum_of_halves(partial: np.ndarray) -> np.ndarray:
 def _compiled(maker: Callable, unit: Unit, d: int, bias: bool, dtype: str) -> Callable:
     sigma, dsigma = compiled_scalar(unit.sigma, dtype), compiled_scalar(unit.dsigma, dtype)
     kernel = maker(sigma, dsigma, d, bias, np.dtype(dtype).type)
-    return cached(kernel, unit.sigma, unit.dsigma, d, bias, dtype)
+    return cached(kernel, maker.__name__, unit.sigma, unit.dsigma, d, bias, dtype)
 
 
 def _jit(kernel: Callable) -> Callable:
@@ -126,41 +126,20 @@ def _rows_of(block, m):
 
 
 def _predict(sigma, dsigma, d, bias, real):
-    """Tasks [first, last) of predict; task = (group of particles, tile of samples), partial is (groups, n)."""
-
-    def predict(first, last, theta, _, xt, partial):
-        m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
-        tiles, blocks = -(-n // SAMPLES), 2 * _half_blocks(m)
-        acc, tile = np.empty(SAMPLES, real), np.zeros((d, SAMPLES), real)
-        for task in range(first, last):
-            group, j0 = task // tiles, (task % tiles) * SAMPLES
-            width = min(SAMPLES, n - j0)
-            lanes = -(-width // LANES) * LANES
-            for k in range(d):
-                for j in range(width):
-                    tile[k, j] = xt[k, j0 + j]
-            partial[group, j0 : j0 + width] = 0.0
-            for block in range(group * blocks // groups, (group + 1) * blocks // groups):
-                acc[:lanes] = real(0)
-                begin, end = _rows_of(block, m)
-                for i in range(begin, end):
-                    c = theta[i, 0]
-                    b = theta[i, d + 1] if bias else real(0)
-                    for j in range(lanes):
-                        z = b
-                        for k in range(d):
-                            z += theta[i, 1 + k] * tile[k, j]
-                        acc[j] += c * sigma(z)
-                for j in range(width):
-                    partial[group, j0 + j] += acc[j]
-
-    return _jit(predict)
+    return _sum_over_particles(sigma, dsigma, d, bias, real, tangent=False)
 
 
 def _push(sigma, dsigma, d, bias, real):
-    """As predict, with the summand <∇g, u> = u_c σ(z) + c σ'(z) (<u_w, x> + u_b)."""
+    return _sum_over_particles(sigma, dsigma, d, bias, real, tangent=True)
 
-    def push(first, last, theta, u, xt, partial):
+
+def _sum_over_particles(sigma, dsigma, d, bias, real, tangent):
+    """Tasks [first, last) of predict or push; task = (group of particles, tile of samples), partial is (groups, n).
+
+    The summand is c σ(z), or <∇g, u> = u_c σ(z) + c σ'(z) (<u_w, x> + u_b) for a tangent u.
+    """
+
+    def sums(first, last, theta, u, xt, partial):
         m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
         tiles, blocks = -(-n // SAMPLES), 2 * _half_blocks(m)
         acc, tile = np.empty(SAMPLES, real), np.zeros((d, SAMPLES), real)
@@ -183,12 +162,16 @@ def _push(sigma, dsigma, d, bias, real):
                         z, u_z = b, u_b
                         for k in range(d):
                             z += theta[i, 1 + k] * tile[k, j]
-                            u_z += u[i, 1 + k] * tile[k, j]
-                        acc[j] += u_c * sigma(z) + c * dsigma(z) * u_z
+                            if tangent:
+                                u_z += u[i, 1 + k] * tile[k, j]
+                        if tangent:
+                            acc[j] += u_c * sigma(z) + c * dsigma(z) * u_z
+                        else:
+                            acc[j] += c * sigma(z)
                 for j in range(width):
                     partial[group, j0 + j] += acc[j]
 
-    return _jit(push)
+    return _jit(sums)
 
 
 def _drift(sigma, dsigma, d, bias, real):
