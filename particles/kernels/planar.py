@@ -137,7 +137,7 @@ def sorted_samples(x: np.ndarray, bias: bool) -> Circle:
     """The samples x (n, 2), or (x, 1) of x (n, 1) with bias, sorted by angle."""
     points = np.column_stack([x, np.ones(len(x))]) if bias else x
     points = points.astype(np.float64)
-    angle = np.array([]) if not len(points) else _angles(points)
+    angle = _angles(points)
     order = np.flatnonzero((points != 0).any(axis=1))
     order = order[np.argsort(angle[order], kind="stable")]
     distinct, offset = np.unique(angle[order], return_index=True)
