@@ -83,7 +83,19 @@ def test_kernels_know_arrays_and_units_only(file):
 
 
 # What may be imported at all, besides the standard library and this package.
-KNOWN = {"numpy", "numba", "scipy", "zarr", "matplotlib", "tqdm", "sklearn", "imageio_ffmpeg", "PIL", "sims"}
+KNOWN = {
+    "numpy",
+    "numba",
+    "llvmlite",
+    "scipy",
+    "zarr",
+    "matplotlib",
+    "tqdm",
+    "sklearn",
+    "imageio_ffmpeg",
+    "PIL",
+    "sims",
+}
 ACCELERATORS = {"cupy", "cuda", "mpi4py"}
 
 

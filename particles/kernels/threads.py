@@ -53,16 +53,17 @@ def share(tasks: int, work: int, kernel: Callable, *arrays) -> None:
         kernel(0, tasks, *arrays)
         return
     cuts = [tasks * k // threads for k in range(threads + 1)]
-    pool = _executor(count())
-    futures = [pool.submit(kernel, cuts[k], cuts[k + 1], *arrays) for k in range(1, threads)]
+    executor = pool()
+    futures = [executor.submit(kernel, cuts[k], cuts[k + 1], *arrays) for k in range(1, threads)]
     kernel(cuts[0], cuts[1], *arrays)
     for future in futures:
         future.result()
 
 
-def _executor(threads: int) -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
     """The pool, made anew after a fork (threads do not survive one) or when the number of threads has changed."""
     global _pool, _pool_owner
+    threads = count()
     if _pool is None or _pool_owner != (os.getpid(), threads):
         if _pool is not None and _pool_owner[0] == os.getpid():
             _pool.shutdown(wait=True)
