@@ -200,11 +200,11 @@ class LinearisedField(Field):
         return self.theta0
 
     def _output(self, point: np.ndarray, displacement: np.ndarray, x: np.ndarray) -> np.ndarray:
-        start = self._start if x is self.x else self.alpha * self._predict(point, x)
+        start = self.start if x is self.x else self.alpha * self._predict(point, x)
         return start + self.alpha * self.kernels.push(point, displacement, x).astype(np.float64)
 
     @cached_property
-    def _start(self) -> np.ndarray:
+    def start(self) -> np.ndarray:
         """φ(x; θ_0) on the training inputs, (n,)."""
         return self.alpha * self._predict(self.theta0, self.x)
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from particles.checks import number_of
 from particles.errors import DivergenceError
+from particles.flows import many
+from particles.flows.control import growth, rms, shrink, vanished
 from particles.flows.tableau import BOGACKI_SHAMPINE, combination
 
 if TYPE_CHECKING:
@@ -93,6 +95,9 @@ class Adaptive:
     ) -> None:
         """Advance a state in place to the nearest goal given, passing a time by less than a step, or the deadline."""
         step, t = math.inf if step is None else step, math.inf if t is None else t
+        if many.applies(field):
+            many.adaptive_steps(self, field, state, step, t, deadline)
+            return
         while state.step < step and state.t < t:
             self._step(field, state)
             if time.perf_counter() >= deadline:
@@ -139,22 +144,16 @@ class Adaptive:
                 increment, stages = self.tableau.increment(field.velocity, y, first, h)
                 after = y + increment
                 last = field.velocity(after)
-                error = _rms(combination(self.tableau.error, [*stages, last], h))
-                tolerance = self.rtol * max(_rms(y), _rms(after)) + self.atol * field.mobility
+                error = rms(combination(self.tableau.error, [*stages, last], h))
+                tolerance = self.rtol * max(rms(y), rms(after)) + self.atol * field.mobility
                 ratio = error / tolerance
             except DivergenceError:  # a trial step far too long
                 ratio = math.inf
             if ratio <= 1:
                 break
-            h *= max(0.2, 0.9 * ratio ** (-1 / 3)) if math.isfinite(ratio) else 0.1
-            if h < 1e-14 * max(state.t, 1e-300) or h == 0:
+            h *= shrink(ratio)
+            if vanished(h, state.t):
                 raise DivergenceError("the adaptive step shrank to nothing", "loosen rtol and atol, or take float64")
-        grow = min(4.0, 0.9 * ratio ** (-1 / 3)) if ratio > 0 else 4.0
         state.t_before, state.displacement_before, state.velocity_before = state.t, y, first
-        state.step, state.t, state.h = state.step + 1, state.t + h, h * max(grow, 0.2)
+        state.step, state.t, state.h = state.step + 1, state.t + h, h * growth(ratio)
         state.displacement, state.velocity = after, last
-
-
-def _rms(a: np.ndarray) -> float:
-    """√(mean over particles of |a_i|²), summed in float64."""
-    return math.sqrt(np.einsum("ij,ij->i", a, a, dtype=np.float64).sum() / len(a))

@@ -11,6 +11,7 @@ import numpy as np
 
 from particles.checks import number_of
 from particles.errors import StepError
+from particles.flows import many
 from particles.flows.tableau import EULER, HEUN, RK4, Tableau
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class FixedStep:
     ) -> None:
         """Advance a state in place to the nearest goal given, or until the deadline of `time.perf_counter`."""
         goal = min(math.inf if step is None else step, math.inf if t is None else self._step_of(t))
+        if many.applies(field):
+            many.fixed_steps(self, field, state, goal, deadline)
+            return
         while state.step < goal:
             first = field.velocity(state.displacement)
             increment, _ = self.tableau.increment(field.velocity, state.displacement, first, self.dt)

@@ -62,7 +62,7 @@ class Cpu:
     def _over_particles(self, maker, theta, u, x, bias):
         kernel = self._kernel(maker, x.shape[1], bias)
         theta, u, xt = read_only(theta), read_only(u), read_only(x.T)
-        partial = np.empty((2 * min(_half_blocks(len(theta)), GROUPS), len(x)))
+        partial = partial_sums(len(theta), len(x))
         tasks = len(partial) * -(-len(x) // SAMPLES)
         self._share(tasks, len(theta) * len(x), kernel, theta, u, xt, partial)
         return sum_of_halves(partial).astype(self.dtype)
@@ -97,6 +97,16 @@ def sum_of_halves(partial: np.ndarray) -> np.ndarray:
         first += one
         second += other
     return first + second
+
+
+def partial_sums(m: int, n: int) -> np.ndarray:
+    """Room (groups, n) for the sums of predict and push over groups of particles; half of them for each half."""
+    return np.empty((2 * min(_half_blocks(m), GROUPS), n))
+
+
+def compiled_sums(kernels: Cpu, d: int, bias: bool, tangent: bool) -> tuple[Callable, Callable]:
+    """The kernels of predict (or of push, for the tangent) and of drift, for use in compiled code."""
+    return tuple(kernels._kernel(maker, d, bias) for maker in (_push if tangent else _predict, _drift))
 
 
 @cache

@@ -1,0 +1,193 @@
+"""Many steps in one compiled call: a step of a small problem takes less time than a call from Python.
+
+The loops are those of `fixed` and `adaptive`, operation by operation: a trajectory has the same bits whether its steps
+were compiled together or not, on one thread or on several.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from particles.errors import DivergenceError
+from particles.flows.compiled import applies, jit, problem_of, share_of, velocity
+from particles.flows.control import growth, root_mean, shrink, squares, vanished
+from particles.kernels import team
+from particles.kernels.compile import cached
+
+if TYPE_CHECKING:
+    from particles.field import Field
+    from particles.flows.adaptive import Adaptive, AdaptiveState
+    from particles.flows.fixed import FixedState, FixedStep
+
+__all__ = ["adaptive_steps", "applies", "fixed_steps"]
+
+ALONE = 50_000
+"""Pairs of a gradient evaluation below which one thread is faster than several that wait for one another."""
+
+BURST = 0.05
+"""Seconds that a compiled call lasts at most, unless a single step takes longer: Ctrl-C waits for it."""
+
+
+def fixed_steps(flow: FixedStep, field: Field, state: FixedState, goal: float, deadline: float) -> None:
+    """Advance a state in place to the step `goal`, or until the deadline.
+
+    Raises:
+        DivergenceError: the risk diverged; the state is that of the last good step.
+        BackendError: a unit or a loss that Numba cannot compile.
+    """
+    steps = _loop(field, _fixed)
+    a, b = _table(flow.tableau.a), np.array(flow.tableau.b)
+    delta = state.displacement = state.displacement.copy()
+    room = np.empty_like(delta), np.empty((len(b), *delta.shape), delta.dtype)
+    for count in _bursts(lambda: goal - state.step, deadline):
+        done, risk = steps(a, b, flow.dt, count, delta, *room)
+        state.step += done
+        if done < count:
+            field.check_risk(risk)
+
+
+def adaptive_steps(flow: Adaptive, field: Field, state: AdaptiveState, step: float, t: float, deadline: float) -> None:
+    """Advance a state in place to the step or past the time given, or until the deadline.
+
+    Raises:
+        DivergenceError: the step shrank to nothing; the state is that of the last good step.
+        BackendError: a unit or a loss that Numba cannot compile.
+    """
+    steps = _loop(field, _adaptive)
+    table = flow.tableau
+    a, b, e = _table(table.a), np.array(table.b), np.array(table.error)
+    tolerances = flow.rtol, flow.atol * field.mobility
+    for name in ("displacement", "displacement_before", "velocity_before"):
+        setattr(state, name, getattr(state, name).copy())
+    k = np.empty((len(e), *state.displacement.shape), state.displacement.dtype)
+    k[0] = state.velocity
+    ends = state.displacement, state.displacement_before, state.velocity_before
+    room = np.empty_like(state.displacement), np.empty_like(state.displacement)
+    for count in _bursts(lambda: step - state.step if state.t < t else 0, deadline):
+        done, state.t, state.h, state.t_before, vanishing = steps(
+            a, b, e, *tolerances, count, t, state.t, state.h, state.t_before, *ends, *room, k
+        )
+        state.step += done
+        state.velocity = k[0].copy()
+        if vanishing:
+            raise DivergenceError("the adaptive step shrank to nothing", "loosen rtol and atol, or take float64")
+
+
+def _table(rows: tuple) -> np.ndarray:
+    """The rows of a tableau as a square array."""
+    return np.array([[*row, *[0.0] * (len(rows) - len(row))] for row in rows])
+
+
+def _bursts(left: Callable[[], float], deadline: float) -> Iterator[int]:
+    """Numbers of steps to take at a time, as many as fit before the deadline, until none is left."""
+    count = 1
+    while (wanted := left()) > 0:
+        count = int(min(count, wanted))
+        began = time.perf_counter()
+        yield count
+        now = time.perf_counter()
+        if now >= deadline:
+            return
+        fitting = count * min(BURST, deadline - now) / (now - began)
+        count = max(1, int(min(4 * count, fitting)))
+
+
+def _loop(field: Field, loop: Callable) -> Callable:
+    """The compiled loop over the steps of a field, as a function of what follows `problem`."""
+    problem = problem_of(field)
+    serial = len(field.theta0) * len(field.x) < ALONE
+    return lambda *arguments: team.run(loop, problem.squares.shape[1], serial, problem, *arguments)
+
+
+def compiled_loop(function):
+    """Compile, and keep on disk."""
+    return cached(jit(function), function)
+
+
+# The loops. The stages are k (stages, m, p), and all that is advanced element by element is seen flat.
+
+
+@jit
+def _combine(out, weights, flat, h, begin, end):
+    """Out = h Σ_s weights_s k_s in the precision of the stages, first to last."""
+    empty = True
+    for s in range(weights.shape[0]):
+        if weights[s] != 0:
+            weight = flat.dtype.type(h * weights[s])
+            for e in range(begin, end):
+                out[e] = weight * flat[s, e] if empty else out[e] + weight * flat[s, e]
+            empty = False
+
+
+@compiled_loop
+def _fixed(crew, problem, a, b, h, count, delta, point, k):
+    """(steps done, R): δ advanced in place; fewer steps than `count` where the risk R is above its limit."""
+    share = share_of(crew, problem)
+    begin, end = share.begin, share.end
+    flat, y, point = k.reshape(k.shape[0], delta.size), delta.reshape(delta.size), point.reshape(delta.size)
+    risk = 0.0
+    for step in range(count):
+        for s in range(b.shape[0]):
+            if s > 0:
+                _combine(point, a[s], flat, h, begin, end)
+                for e in range(begin, end):
+                    point[e] = y[e] + point[e]
+            risk = velocity(crew, share, problem, point if s > 0 else y, k[s])
+            if not risk <= problem.limit:
+                return step, risk
+        _combine(point, b, flat, h, begin, end)
+        for e in range(begin, end):
+            y[e] = y[e] + point[e]
+    return count, risk
+
+
+@compiled_loop
+def _adaptive(crew, problem, a, b, e, rtol, atol, count, goal, t, h, t0, y, y0, v0, point, after, k):
+    """(steps done, t, h, t before, vanishing): until t ≥ goal, or `count` steps, or until h shrinks to nothing.
+
+    y is δ at the end of the last step and k[0] its velocity; y0, v0 and t0 are those at its beginning.
+    """
+    share = share_of(crew, problem)
+    begin, end = share.begin, share.end
+    m, p = y.shape
+    flat = k.reshape(k.shape[0], y.size)
+    y, y0, v0 = y.reshape(y.size), y0.reshape(y.size), v0.reshape(y.size)
+    point, after = point.reshape(y.size), after.reshape(y.size)
+    first, last = share.drift
+    errors, before, behind = problem.squares[0], problem.squares[1], problem.squares[2]
+    done = 0
+    while done < count and t < goal:
+        trial = h
+        while True:
+            risk = ratio = math.inf  # of a trial step far too long
+            for s in range(1, e.shape[0]):
+                _combine(point, a[s] if s < b.shape[0] else b, flat, trial, begin, end)
+                for i in range(begin, end):
+                    after[i] = y[i] + point[i]
+                risk = velocity(crew, share, problem, after, k[s])
+                if not risk <= problem.limit:
+                    break
+            if risk <= problem.limit:
+                _combine(point, e, flat, trial, begin, end)
+                squares(point, p, first, last, errors)
+                squares(y, p, first, last, before)
+                squares(after, p, first, last, behind)
+                team.meet(crew)
+                size = max(root_mean(before, m), root_mean(behind, m))
+                ratio = root_mean(errors, m) / (rtol * size + atol)
+            if ratio <= 1:
+                break
+            trial *= shrink(ratio)
+            if vanished(trial, t):
+                return done, t, h, t0, True
+        for i in range(begin, end):
+            y0[i], v0[i] = y[i], flat[0, i]
+            y[i], flat[0, i] = after[i], flat[e.shape[0] - 1, i]
+        t0, t, h = t, t + trial, trial * growth(ratio)
+        done += 1
+    return done, t, h, t0, False
