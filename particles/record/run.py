@@ -88,6 +88,16 @@ class Run:
         """
         return self._read(in_series("step", self._spec(name).series))
 
+    def frame(self, name: str, k: int) -> np.ndarray:
+        """One frame of a quantity, of which no other is read.
+
+        Raises:
+            AttributeError: it was not recorded.
+            ArgumentError: no such frame.
+        """
+        self._spec(name)
+        return self._kept[name][k] if name in self._kept else self._store.read(name, k)
+
     def _spec(self, name: str):
         if name not in self._store.specs:
             raise AttributeError(f"{name!r} was not recorded: this run has {', '.join(self.names)}")

@@ -66,6 +66,21 @@ def fill(store, steps):
     store.commit({"flow.displacement": np.full((M, P), 7.0), "flow.step": 7})
 
 
+def test_one_frame_is_read_alone(make):
+    store = make()
+    fill(store, range(6))
+    run = Run(store)
+    for k in (0, 2, -1):
+        np.testing.assert_array_equal(run.frame("theta", k), THETA0 + 2 * (k % 3))
+    assert "theta" not in run._kept
+    whole = run.theta
+    assert np.shares_memory(run.frame("theta", 1), whole)
+    with pytest.raises(AttributeError, match="displacement"):
+        run.frame("displacement", 0)
+    with pytest.raises(ArgumentError, match="no frame 9"):
+        run.frame("risk", 9)
+
+
 def test_everything_recorded_is_there_by_name(make):
     store = make()
     fill(store, range(6))
