@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend_handler import HandlerTuple
@@ -15,9 +15,11 @@ from matplotlib.lines import Line2D
 
 from particles.errors import ArgumentError
 from particles.plot.projection import Scene, Trajectory, evenly, scene
+from particles.plot.raster import Crowd
 from particles.plot.style import DPI, INK, RC, SLIDE, START, Look, Slide, looks, slide
 
 RAY = {"color": INK, "linewidth": 1.6, "dashes": (5, 3)}
+FEW = 4000  # dots drawn one by one, over each other; more hide one another and take long: they are drawn as a crowd
 TRAILS = 400  # paths drawn: enough to see the flow, few enough to see through
 
 
@@ -79,22 +81,25 @@ def label_first(axes: Sequence[Axes]) -> None:
 def draw_path(ax: Axes, path: Trajectory, style: Look, frame: int) -> None:
     """One run: where its particles started, the paths they took up to a frame, where they are then."""
     draw_start(ax, path.points[0])
-    draw_trails(ax, path.points[: frame + 1], style)
+    draw_trails(ax, path, frame, style)
     draw_dots(ax, path.points[frame], path.c[frame], style)
     ax.set_title(style.label, color=style.color)
 
 
-def draw_start(ax: Axes, points: np.ndarray) -> Line2D:
+def draw_start(ax: Axes, points: np.ndarray) -> None:
     """Where the particles were at t = 0, in grey."""
-    (dots,) = ax.plot(*points.T, "o", color=START, markersize=dot_size(len(points)), alpha=0.55, mew=0, zorder=1)
-    return dots
+    size = dot_size(len(points))
+    if len(points) <= FEW:
+        ax.plot(*points.T, "o", color=START, markersize=size, alpha=0.55, mew=0, zorder=1)
+    else:
+        ax.add_artist(Crowd(points, points[:, 0], (START, START), size, opacity=0.55, darkest=0.0, zorder=1))
 
 
-def draw_trails(ax: Axes, points: np.ndarray, style: Look) -> LineCollection:
-    """The paths (frames, k, 2) of some of the particles."""
-    some = evenly(points.shape[1], TRAILS)
-    trails = LineCollection(points[:, some].swapaxes(0, 1), **trail_options(style))
-    return ax.add_collection(trails, autolim=False)
+def draw_trails(ax: Axes, path: Trajectory, frame: int, style: Look) -> None:
+    """The paths of some of the particles up to a frame."""
+    some = evenly(len(path.points[0]), TRAILS)
+    corners = np.stack([path.points[k][some] for k in range(frame + 1)], axis=1)
+    ax.add_collection(LineCollection(corners, **trail_options(style)), autolim=False)
 
 
 def trail_options(style: Look) -> dict:
@@ -102,10 +107,12 @@ def trail_options(style: Look) -> dict:
     return {"colors": style.color, "linewidths": 0.9, "alpha": 0.35, "capstyle": "butt", "zorder": 2}
 
 
-def draw_dots(ax: Axes, points: np.ndarray, c: np.ndarray, style: Look):
+def draw_dots(ax: Axes, points: np.ndarray, c: np.ndarray, style: Look) -> PathCollection | Crowd:
     """The particles where they are, paler where c < 0."""
-    size = dot_size(len(points)) ** 2
-    return ax.scatter(*points.T, s=size, c=shades(c, style), linewidths=0, zorder=3)
+    size = dot_size(len(points))
+    if len(points) <= FEW:
+        return ax.scatter(*points.T, s=size**2, c=shades(c, style), linewidths=0, zorder=3)
+    return ax.add_artist(Crowd(points, c, (style.color, style.pale), size, zorder=3))
 
 
 def shades(c: np.ndarray, style: Look) -> np.ndarray:
@@ -120,7 +127,7 @@ def number(t: float) -> str:
 
 def dot_size(count: int) -> float:
     """The diameter of a dot in points, smaller in a crowd."""
-    return float(np.clip(4.6 * (500 / count) ** 0.25, 2.6, 7.0))
+    return min(4.6 * (500 / count) ** 0.25, 7.0)
 
 
 def marks(styles: Sequence[Look], rays: np.ndarray) -> dict[str, tuple[Line2D, ...]]:

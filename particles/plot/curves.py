@@ -22,7 +22,7 @@ def displacements(run) -> np.ndarray:
     """|θ_i(t_end) - θ_i(0)| of every particle, or of the recorded ones: (k,)."""
     if "displacement" in run.names:
         return np.asarray(run.displacement[-1], dtype=np.float64)
-    known = track(run, shown=run.m)
+    known = track(run)
     return np.linalg.norm(known.theta[-1] - known.theta[0], axis=1)
 
 
@@ -33,7 +33,8 @@ def median_displacement(run) -> tuple[np.ndarray, np.ndarray]:
     if "displacement" in run.names:
         return run.times("displacement"), np.median(run.displacement, axis=1)
     known = track(run)
-    return known.t, np.median(np.linalg.norm(known.theta - known.theta[0], axis=2), axis=1)
+    start = known.theta[0]
+    return known.t, np.array([np.median(np.linalg.norm(theta - start, axis=1)) for theta in known.theta])
 
 
 def log_bins(samples: Sequence[np.ndarray]) -> np.ndarray:

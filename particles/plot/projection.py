@@ -6,35 +6,52 @@ is drawn, except for d = 1 without bias, where (w, c) is itself a plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
 from particles.errors import ArgumentError
 
-SHOWN = 4000  # more dots than this hide each other and slow the animation
+AT_ONCE = 2**28  # bytes of frames that are read together; more are read one by one, as they are needed
+BLOCK = 2**14  # particles that are brought into the plane at once
+
+
+class Frames(Sequence):
+    """Frames that are made when they are asked for; two are kept, since a picture shows what lies between two.
+
+    Arguments:
+        count: their number.
+        make: gives frame 0 … count-1.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], np.ndarray]):
+        self._numbers, self._make = range(count), lru_cache(2)(make)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        return self._make(self._numbers[k])
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """What is known of a run's particles: times t (frames,), and theta (frames, k, p) of the k that are shown."""
+    """What is known of a run's particles: times t (frames,), and theta, a (k, p) array a frame."""
 
     t: np.ndarray
-    theta: np.ndarray
+    theta: Sequence[np.ndarray]
 
 
-def track(run, shown: int = SHOWN) -> Track:
-    """The recorded particles of a run: its `theta`, else its `tracers`, else only its first and last cloud.
-
-    At most `shown` of them, evenly spaced in the order of the particles: the same in every run of one width.
-    """
+def track(run) -> Track:
+    """The recorded particles of a run: its `theta`, else its `tracers`, else only its first and last cloud."""
     name = recorded(run)
     if name is None:
-        t, theta = np.asarray(run.t)[[0, -1]], np.stack([run.cloud0.theta, run.cloud.theta])
-    else:
-        t, theta = np.asarray(run.times(name)), getattr(run, name)
-    return Track(t, theta if theta.shape[1] <= shown else theta[:, evenly(theta.shape[1], shown)])
+        return Track(np.asarray(run.t)[[0, -1]], [run.cloud0.theta, run.cloud.theta])
+    t, frame = np.asarray(run.times(name)), partial(run.frame, name)
+    whole = len(t) * frame(0).nbytes <= AT_ONCE
+    return Track(t, getattr(run, name) if whole else Frames(len(t), frame))
 
 
 def recorded(run) -> str | None:
@@ -112,7 +129,7 @@ def plane_of(runs: Sequence, tracks: Sequence[Track]) -> Plane:
         return Plane(d, bias, np.eye(2), (r"$|c|\,w$", r"$|c|\,b$"))
     if d == 2:
         return Plane(d, bias, np.eye(2), (r"$|c|\,w_1$", r"$|c|\,w_2$"))
-    ends = [features(known.theta[[0, -1]], d, bias) for known in tracks]
+    ends = [[features(known.theta[k], d, bias) for k in (0, -1)] for known in tracks]
     basis, shares = principal(np.vstack([last - first for first, last in ends]))
     labels = (
         rf"$|c|\,\langle w, u_{axis}\rangle$   ({share:.0%} of the motion)"
@@ -155,11 +172,16 @@ def limits(clouds: Iterable[np.ndarray], equal: bool) -> tuple[tuple[float, floa
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """One run in the plane: times t (frames,), points (frames, k, 2) and output weights c (frames, k)."""
+    """One run in the plane: times t (frames,), and for each frame points (k, 2) and output weights c (k,), float32."""
 
     t: np.ndarray
-    points: np.ndarray
-    c: np.ndarray
+    points: Sequence[np.ndarray]
+    c: Sequence[np.ndarray]
+
+    def locate(self, t: float) -> tuple[int, float]:
+        """The frame k and the part s of the way to the next at which a time lies, on straight lines between frames."""
+        k = int(np.clip(np.searchsorted(self.t, t, side="right") - 1, 0, len(self.t) - 2))
+        return k, float(np.clip((t - self.t[k]) / (self.t[k + 1] - self.t[k]), 0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +197,19 @@ def scene(runs: Sequence) -> Scene:
     """The paths of the runs in the plane they are shown in together, and limits that hold where they start and end."""
     tracks = [track(run) for run in runs]
     view = plane_of(runs, tracks)
-    # One frame at a time: the plane has 2 coordinates, a frame may have hundreds.
-    paths = [Trajectory(each.t, np.stack([view(theta) for theta in each.theta]), each.theta[..., 0]) for each in tracks]
+    paths = [_trajectory(view, known) for known in tracks]
     return Scene(view, limits((path.points[k] for path in paths for k in (0, -1)), view.equal), paths)
+
+
+def _trajectory(view: Plane, known: Track) -> Trajectory:
+    points = Frames(len(known.t), lambda k: _points(view, known.theta[k]))
+    c = Frames(len(known.t), lambda k: known.theta[k][:, 0].astype(np.float32))
+    return Trajectory(known.t, points, c)
+
+
+def _points(view: Plane, theta: np.ndarray) -> np.ndarray:
+    """What the plane shows of particles (k, p), a block at a time: it has 2 coordinates, they may have hundreds."""
+    points = np.empty((len(theta), 2), dtype=np.float32)
+    for start in range(0, len(theta), BLOCK):
+        points[start : start + BLOCK] = view(theta[start : start + BLOCK])
+    return points

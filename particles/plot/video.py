@@ -41,7 +41,7 @@ def save(write: Writer, frames: Iterable[np.ndarray], path: Path, shown: Sequenc
 
     Arguments:
         write: of `writer_of(path)`.
-        frames: (height, width, 3) arrays of uint8, all of one shape.
+        frames: (height, width, 4) arrays of uint8, RGBA, opaque and all of one shape.
         path: the file to make or to replace.
         shown: how long each frame is shown, in seconds.
 
@@ -65,9 +65,9 @@ def write_gif(frames: Iterable[np.ndarray], file: Path, shown: Sequence[float]) 
     """A GIF that repeats for ever, with one palette for all frames: that of the first."""
     from PIL import Image
 
-    frames = iter(frames)
-    first = Image.fromarray(next(frames)).quantize(96, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    rest = (Image.fromarray(frame).quantize(palette=first, dither=Image.Dither.NONE) for frame in frames)
+    images = (Image.fromarray(frame).convert("RGB") for frame in frames)
+    first = next(images).quantize(96, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    rest = (image.quantize(palette=first, dither=Image.Dither.NONE) for image in images)
     # A GIF counts hundredths of a second.
     duration = [max(10 * round(100 * seconds), 20) for seconds in shown]
     first.save(file, format="GIF", save_all=True, append_images=rest, duration=duration, loop=0, optimize=False)
@@ -83,14 +83,14 @@ def write_mp4(program: str, frames: Iterable[np.ndarray], file: Path, shown: Seq
     frames = iter(frames)
     first = even(next(frames))
     height, width, _ = first.shape
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{1 / step:g}", "-i", "-"]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{width}x{height}", "-r", f"{1 / step:g}", "-i", "-"]
     target = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-movflags", "+faststart", "-f", "mp4"]
     command = [program, "-y", "-loglevel", "error", *source, *target, os.fspath(file)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
         try:
             for k, seconds in enumerate(shown):
-                picture = (first if k == 0 else even(next(frames))).tobytes()
+                picture = memoryview(first if k == 0 else even(next(frames)))
                 for _ in range(round(seconds / step)):
                     process.stdin.write(picture)
             process.stdin.close()

@@ -29,6 +29,9 @@ class FakeRun:
     def times(self, name):
         return self.t
 
+    def frame(self, name, k):
+        return self.records[name][k]
+
     def __getattr__(self, name):
         try:
             return self.__dict__["records"][name]
@@ -116,3 +119,19 @@ def line():
 @pytest.fixture(scope="session")
 def space():
     return pair(60, 40, 5, t_end=20.0, frames=15)
+
+
+@pytest.fixture(scope="session")
+def crowds():
+    """A lazy and a moving run of 5000 particles, on straight lines to a few places."""
+    rng = np.random.default_rng(0)
+    theta0 = rng.standard_normal((5000, 3))
+    end = theta0 + rng.choice([-2.0, 3.0], (5000, 1))
+    t = np.linspace(0, 2, 4)
+    cloud, data = Cloud(theta0, "relu", bias=False), Data(rng.standard_normal((8, 2)), np.zeros(8))
+    runs = []
+    for scaling, part in ((NTK, 0.05), (MEAN_FIELD, 1.0)):
+        theta = theta0 + part * t[:, None, None] / 2 * (end - theta0)
+        records = {"theta": theta, "risk": np.exp(-t), "displacement_median": part * t}
+        runs.append(FakeRun(cloud, data, scaling, t, records))
+    return runs

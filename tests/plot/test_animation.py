@@ -1,5 +1,6 @@
 """Animations: the right pictures, in the right order, whole or not at all."""
 
+import itertools
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ from particles.errors import ArgumentError, BackendError, MissingExtraError, Sto
 from particles.plot import video
 from particles.plot.animation import Actor, Curve, Show, animate, frame_times
 from particles.plot.projection import Trajectory, scene
-from particles.plot.style import looks, slide
+from particles.plot.style import LAZY, Look, looks, slide
 
 SHORT = {"seconds": 0.5, "fps": 10, "progress": False}
 
@@ -102,6 +103,64 @@ def test_show_moves_the_particles(planar):
             assert np.array_equal(strong, run.theta[k, :, 0] > 0)
 
 
+def test_trails_are_drawn_where_the_particles_went():
+    t, points = np.array([0.0, 1.0, 2.0]), np.array([[[0.1, 0.2]] * 2, [[0.9, 0.2]] * 2, [[0.9, 0.8]] * 2])
+    figure = slide((2, 2), 50)
+    ax = figure.add_subplot()
+    actor = Actor(ax, Trajectory(t, points, np.ones((3, 2))), Look(LAZY, "", ""), trails=True)
+    actor.dots.set_visible(False)
+    figure.canvas.draw()
+    for before, now, corners in [
+        (0.0, 0.5, [[0.1, 0.2], [0.5, 0.2]]),
+        (0.5, 2.0, [[0.5, 0.2], [0.9, 0.2], [0.9, 0.8]]),
+        (0.2, 0.4, [[0.26, 0.2], [0.42, 0.2]]),
+    ]:
+        actor.draw_trail(before, now)
+        drawn = actor.trail.get_paths()[0].vertices
+        assert drawn[: len(corners)] == pytest.approx(np.array(corners))
+        assert (drawn[len(corners) :] == drawn[len(corners) - 1]).all()
+
+
+def test_show_of_crowds_moves_the_particles(crowds):
+    show = Show(crowds, scene(crowds), looks(crowds), width=300, trails=True)
+    times = np.array([0.0, 1.0, 2.0])
+    for t, _ in zip(times, show.play(times), strict=True):
+        for actor, run in zip(show.actors, crowds, strict=True):
+            a, c_a, b, c_b = actor.dots.between
+            s = actor.dots.s
+            theta = run.theta[0] + t / 2 * (run.theta[-1] - run.theta[0])  # they move on straight lines
+            # In float32, as sums of a few numbers of size 10.
+            assert (1 - s) * c_a + s * c_b == pytest.approx(theta[:, 0], abs=1e-5)
+            assert np.abs((1 - s) * a + s * b) == pytest.approx(_between(run, t), abs=1e-4)
+
+
+def _between(run, t):
+    """|(c w)| as it is seen at time t: on the straight line between what is seen in two frames."""
+    seen = np.abs(run.theta[..., :1]) * run.theta[..., 1:]
+    k = min(int(np.searchsorted(run.t, t, side="right")) - 1, len(run.t) - 2)
+    s = (t - run.t[k]) / (run.t[k + 1] - run.t[k])
+    return np.abs((1 - s) * seen[k] + s * seen[k + 1])
+
+
+def test_animation_of_crowds_is_whole(crowds, tmp_path):
+    frames = pictures(animate(crowds, tmp_path / "a.gif", **SHORT))
+    assert [shown for _, shown in frames] == [100, 100, 100, 100, 1600]
+    for (one, _), (other, _) in itertools.pairwise(frames):
+        assert (np.abs(one - other).max(axis=2) > 60).sum() > 200
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.gif"]
+
+
+def test_pictures_of_crowds_do_not_depend_on_the_order_of_the_particles(crowds):
+    order = np.random.default_rng(1).permutation(crowds[0].m)
+    shuffled = [run.replace(theta=run.theta[:, order]) for run in crowds]
+    plays = [
+        Show(runs, scene(runs), looks(runs), 600, trails=False).play(np.array([0.0, 1.5]))
+        for runs in (crowds, shuffled)
+    ]
+    for one, other in zip(*plays, strict=True):
+        assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_failure_leaves_no_file_and_harms_none(tmp_path, failure, suffix):
@@ -111,7 +170,7 @@ def test_failure_leaves_no_file_and_harms_none(tmp_path, failure, suffix):
     path.write_text("what was there")
 
     def frames():
-        yield np.zeros((20, 20, 3), np.uint8)
+        yield np.zeros((20, 20, 4), np.uint8)
         raise failure
 
     with pytest.raises(failure):
@@ -134,7 +193,7 @@ def test_refusal_of_ffmpeg_is_reported(tmp_path):
     program = tmp_path / "ffmpeg"
     program.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('Unknown encoder libx264')\n")
     program.chmod(0o755)
-    frames = [np.zeros((200, 200, 3), np.uint8)] * 9
+    frames = [np.zeros((200, 200, 4), np.uint8)] * 9
     with pytest.raises(BackendError, match=r"Unknown encoder libx264.*\.gif"):
         video.write_mp4(str(program), frames, tmp_path / "a.mp4", [0.1] * 9)
 

@@ -16,8 +16,10 @@ from particles import plot
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import ArgumentError
+from particles.plot import clouds
 from particles.plot.curves import displacements, log_bins, median_displacement
 from particles.plot.figures import predictions, teacher_values
+from particles.plot.raster import Crowd
 from particles.plot.style import LAZY, LINEARISED, MOVING, Slide, looks, scale_text, slide
 from particles.scaling import MEAN_FIELD, NTK, Scaling
 
@@ -53,7 +55,7 @@ def test_contrast_draws_clouds_where_they_end(planar):
     for name, run in zip(("lazy", "moving"), planar, strict=True):
         theta = run.theta[-1]
         scatter = dots(axes[name])
-        assert np.array_equal(scatter.get_offsets(), np.abs(theta[:, :1]) * theta[:, 1:])
+        assert np.array_equal(scatter.get_offsets(), np.float32(np.abs(theta[:, :1]) * theta[:, 1:]))
         strong = [tuple(c) == to_rgba({"lazy": LAZY, "moving": MOVING}[name]) for c in scatter.get_facecolors()]
         assert np.array_equal(strong, theta[:, 0] > 0)
     assert axes["lazy"].get_xlim() == axes["moving"].get_xlim()
@@ -63,7 +65,7 @@ def test_contrast_draws_clouds_where_they_end(planar):
 def test_contrast_draws_the_start_and_the_paths(planar):
     ax = panels(plot.contrast(*planar))["moving"]
     theta = planar[1].theta
-    points = np.abs(theta[..., :1]) * theta[..., 1:]
+    points = np.float32(np.abs(theta[..., :1]) * theta[..., 1:])
     assert any(np.array_equal(line.get_xydata(), points[0]) for line in ax.lines)
     (trails,) = [c for c in ax.collections if isinstance(c, LineCollection)]
     assert np.array_equal(np.stack(trails.get_segments(), axis=1), points)
@@ -145,11 +147,22 @@ def test_nothing_overlaps(problem, request):
 def test_plane_draws_one_frame(planar):
     theta = planar[1].theta[4]
     figure = plot.plane(planar[1], frame=4)
-    assert np.array_equal(dots(figure.axes[0]).get_offsets(), np.abs(theta[:, :1]) * theta[:, 1:])
+    assert np.array_equal(dots(figure.axes[0]).get_offsets(), np.float32(np.abs(theta[:, :1]) * theta[:, 1:]))
     own = Figure()
     assert plot.plane(planar[1], ax=own.add_subplot()) is own
     with pytest.raises(ArgumentError, match="frame 15 of 15"):
         plot.plane(planar[1], frame=15)
+
+
+def test_large_clouds_are_drawn_as_crowds(planar, monkeypatch):
+    monkeypatch.setattr(clouds, "FEW", 59)
+    axes = panels(plot.contrast(*planar))
+    for name, run in zip(("lazy", "moving"), planar, strict=True):
+        start, end = sorted((each for each in axes[name].artists if isinstance(each, Crowd)), key=Crowd.get_zorder)
+        for crowd, theta in ((start, run.theta[0]), (end, run.theta[-1])):
+            assert np.array_equal(crowd.between[0], np.float32(np.abs(theta[:, :1]) * theta[:, 1:]))
+        assert np.array_equal(end.between[1], np.float32(run.theta[-1, :, 0]))
+    assert np.ptp(picture(plot.plane(planar[1]))) > 200
 
 
 def test_function_passes_where_the_risk_says(line):

@@ -5,6 +5,7 @@ import pytest
 
 from particles.cloud import Cloud
 from particles.errors import ArgumentError
+from particles.plot import projection
 from particles.plot.projection import Plane, Track, evenly, features, limits, plane_of, principal, scene, track
 
 # Orthonormal up to rounding of one QR: entries agree to a few ulp of 1.
@@ -67,7 +68,8 @@ def test_planes_of_low_dimension():
 def test_scene_shows_c_times_w(planar):
     theta = planar[1].theta
     expected = np.abs(theta[..., :1]) * theta[..., 1:]
-    assert np.array_equal(scene(planar).paths[1].points, expected)
+    assert np.array_equal(scene(planar).paths[1].points, expected.astype(np.float32))
+    assert np.array_equal(scene(planar).paths[1].c, theta[..., 0].astype(np.float32))
 
 
 def test_runs_with_and_without_bias_share_no_plane(planar, line):
@@ -134,13 +136,29 @@ def test_track_prefers_theta_then_tracers_then_clouds(planar):
     assert ends.t.tolist() == [run.t[0], run.t[-1]]
 
 
-def test_track_shows_a_fixed_part_of_a_large_cloud(planar):
-    run = planar[1]
-    part = track(run, shown=7).theta
-    assert part.shape == (len(run.t), 7, 3)
-    assert np.array_equal(part, run.theta[:, evenly(60, 7)])
+def test_some_of_many_are_evenly_spaced():
     assert evenly(60, 7)[[0, -1]].tolist() == [0, 59]
     assert evenly(5, 7).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_long_record_is_read_frame_by_frame(planar, monkeypatch):
+    monkeypatch.setattr(projection, "AT_ONCE", planar[1].theta.nbytes - 1)
+    run, read = planar[1].replace(), []
+    run.frame = lambda name, k: read.append(k) or planar[1].theta[k]
+    seen, whole = scene([run]).paths[0], scene([planar[1]]).paths[0]
+    read.clear()
+    for k in range(len(run.t) - 1):
+        for j in (k, k + 1, k):
+            assert np.array_equal(seen.points[j], whole.points[j])
+            assert np.array_equal(seen.c[j], whole.c[j])
+    assert read == list(range(1, len(run.t)))  # each once, in its turn; the first is still there
+    assert "theta" not in vars(run)
+
+
+def test_a_block_of_particles_at_a_time_is_all_of_them(planar, monkeypatch):
+    expected = np.array(scene(planar).paths[1].points)
+    monkeypatch.setattr(projection, "BLOCK", 7)
+    assert np.array_equal(scene(planar).paths[1].points, expected)
 
 
 def test_track_keeps_the_precision_of_the_run(planar):
