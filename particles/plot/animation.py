@@ -188,7 +188,7 @@ class Show:
     def _clock(self) -> Text:
         """The number after `t =`, which is plain text: to set mathtext anew in every picture takes 7 ms."""
         name = self.figure.text(0.012, 0.985, "$t =$", fontsize=20, va="top")
-        place = {"xy": (1, 0), "xycoords": name, "xytext": (6, 0), "textcoords": "offset points"}
+        place = {"xy": (1, 0), "xycoords": name, "xytext": (4, 0), "textcoords": "offset points"}
         return self.figure.add_artist(Annotation("", **place, fontsize=20, va="bottom", animated=True))
 
     @staticmethod

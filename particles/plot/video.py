@@ -84,7 +84,8 @@ def write_mp4(program: str, frames: Iterable[np.ndarray], file: Path, shown: Seq
     first = even(next(frames))
     height, width, _ = first.shape
     source = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{width}x{height}", "-r", f"{1 / step:g}", "-i", "-"]
-    target = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-movflags", "+faststart", "-f", "mp4"]
+    quality = ["-preset", "veryfast", "-crf", "18"]
+    target = ["-an", "-c:v", "libx264", *quality, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4"]
     command = [program, "-y", "-loglevel", "error", *source, *target, os.fspath(file)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
