@@ -24,6 +24,7 @@ import numpy as np
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from particles.errors import BackendError
@@ -132,7 +133,7 @@ class _KernelCache(NullCache):
         self._folder = folder
 
     def load_overload(self, sig, target_context):
-        target_context.refresh()
+        rtsys.initialize(target_context)  # for kernels that make arrays; all that Numba needs to compile stays out
         with self._spared():
             content = self._file(sig, target_context.codegen()).read_bytes()
             digest, payload = content[:DIGEST], content[DIGEST:]
