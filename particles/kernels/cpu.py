@@ -101,7 +101,7 @@ def sum_of_halves(partial: np.ndarray) -> np.ndarray:
 
 def partial_sums(m: int, n: int) -> np.ndarray:
     """Room (groups, n) for the sums of predict and push over groups of particles; half of them for each half."""
-    return np.empty((2 * min(_half_blocks(m), GROUPS), n))
+    return np.empty((2 * min(_half_blocks.py_func(m), GROUPS), n))
 
 
 def compiled_sums(kernels: Cpu, d: int, bias: bool, tangent: bool) -> tuple[Callable, Callable]:
