@@ -122,7 +122,7 @@ class Field:
     @cached_property
     def risk_limit(self) -> float:
         """The risk above which the flow counts as diverged."""
-        start, _ = self.risk_and_residual(self.output(np.zeros_like(self.theta0)))
+        start, _ = self.risk_and_residual(self.alpha * self._predict(self.theta0, self.x))
         zero, _ = self.risk_and_residual(np.zeros(self.data.n))
         if not np.isfinite(start):
             raise DivergenceError("the risk is not finite at the start", "scale the cloud or the data down")
