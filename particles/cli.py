@@ -1,4 +1,4 @@
-"""The command `particles`: run | resume | info | animate | list | doctor.
+"""The command `particles`: run | resume | info | animate | bench | list | doctor.
 
 Nothing heavy is imported before it is needed, so that --help answers at once. A mistake of the user's is one line on
 stderr and exit code 2; Ctrl-C is exit code 130 and one line that says how to go on.
@@ -79,6 +79,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     animate.add_argument("--force", action="store_true", help="replace the file if it exists")
     animate.set_defaults(act=_animate)
 
+    bench = commands.add_parser(
+        "bench", help="measure the speed of this machine, ours and the peers'", allow_abbrev=False
+    )
+    _add_bench_options(bench, argv)
+
     commands.add_parser("list", help="list the simulations", allow_abbrev=False).set_defaults(act=_list)
     commands.add_parser("doctor", help="check what works here", allow_abbrev=False).set_defaults(act=_doctor)
     for command in commands.choices.values():
@@ -109,6 +114,35 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
         parser.description = module.__doc__
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         module.add_options(parser.add_argument_group(f"options of {name}"))
+
+
+def _add_bench_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    parser.description = (
+        "Measure this machine's limits, then every regime beside NumPy, PyTorch, JAX and KeOps as far as they are "
+        "installed (the extra `bench`); writes bench.json and bench.png."
+    )
+    families = "relu, smooth, steps, plane, tree, sweep"
+    parser.add_argument("--only", nargs="+", metavar="REGIME", help=f"of {families}; or names, as 'relu-d*-float32'")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--quick", action="store_true", help="small problems, about 20 seconds (default: 3 minutes)")
+    level.add_argument("--full", action="store_true", help="every size and precision: says first how long")
+    parser.add_argument("--dtype", help="float64 or float32 alone (default: both)")
+    parser.add_argument("--backend", default="auto", help="one of ours for all regimes (default: those of each)")
+    parser.add_argument("--threads", type=int, help="cores, for ours and the peers (default: all there are)")
+    parser.add_argument("--out", type=Path, help="the folder for the numbers and the figure (default: runs/bench)")
+    parser.add_argument("--force", action="store_true", help="replace what is in the folder")
+    parser.set_defaults(act=_bench, words=argv)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from particles.bench.cores import confined
+
+    chosen = {k: v for k, v in vars(options).items() if k in ("only", "quick", "full", "dtype", "backend", "force")}
+    with confined(options.threads):
+        _use_threads(options.threads)
+        from particles.bench.command import bench
+
+        bench(options.out or FOLDER / "bench", words=["particles", *options.words], **chosen)
 
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -185,11 +185,16 @@ def read_summary(folder: str | Path) -> dict | None:
 
 
 def scripts() -> dict[str, str]:
-    """The simulation scripts by name, each with the first line of its docstring."""
+    """The simulation scripts by name, each with the first line of its docstring: the files of sims with a `run`."""
     found = importlib.util.find_spec("sims")
     folders = list(found.submodule_search_locations or []) if found else []
     files = [f for folder in folders for f in sorted(Path(folder).glob("*.py")) if not f.name.startswith("_")]
-    return {f.stem: (ast.get_docstring(ast.parse(f.read_text(encoding="utf-8"))) or "").split("\n")[0] for f in files}
+    trees = {f.stem: ast.parse(f.read_text(encoding="utf-8")) for f in files}
+    return {
+        name: (ast.get_docstring(tree) or "").split("\n")[0]
+        for name, tree in trees.items()
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body)
+    }
 
 
 def script(name: str):

@@ -151,6 +151,41 @@ def test_list_names_every_script_with_its_claim(capsys):
     assert all(len(line.split()) > 5 for line in lines)
 
 
+def test_bench_measures_and_writes_numbers_and_a_figure(tmp_path, capsys, monkeypatch):
+    from particles.bench import command, machine, peers
+
+    monkeypatch.setattr(command, "PEERS", {"numpy": peers.PEERS["numpy"], "abacus": peers.Peer("A", "abacus", None)})
+    monkeypatch.setattr(machine, "PRODUCT", 256)  # smaller and worse limits, sooner
+    words = ["bench", "--quick", "--only", "sweep-n32", "sweep-n100", "steps", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "abacus is not installed: pip install 'particles[bench]'" in said
+    assert "GFLOP/s of multiply-adds" in said
+    assert said.count("NumPy") == 5  # a line for each regime and back end of ours
+    numbers = json.loads((tmp_path / "out/bench.json").read_text(encoding="utf-8"))
+    assert numbers["finished"]
+    assert numbers["command"] == f"particles {' '.join(words)}"
+    assert numbers["machine"]["threads"] == threads.count()
+    assert {"float32", "float64"} == numbers["limits"]["fma_GFLOPs"].keys()
+    assert "6d + 7" in numbers["flops"]
+    assert [r["name"] for r in numbers["regimes"]] == ["steps-m16-n15-d2", "sweep-n32", "sweep-n100"]
+    for record in numbers["regimes"]:
+        assert record["contenders"].keys() >= {"cpu", "numpy"}
+        assert record["contenders"]["cpu"]["seconds"] > 0
+    picture = np.asarray(Image.open(tmp_path / "out/bench.png").convert("RGB"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100  # a blank figure has one colour
+    assert main(words) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_python_m_sims_bench_is_particles_bench():
+    done = subprocess.run([sys.executable, "-m", "sims.bench", "--help"], capture_output=True, text=True, check=True)
+    assert "particles bench" in done.stdout
+    from particles.bench.regimes import FAMILIES
+
+    assert ", ".join(FAMILIES) in " ".join(done.stdout.split())
+
+
 def test_doctor_checks_every_back_end(capsys, monkeypatch):
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
@@ -204,6 +239,11 @@ def test_help_imports_nothing_heavy():
         (["run", "lazy_vs_moving", "--data", "no_such_set"], "known:"),
         (["run", "lazy_vs_moving", "--data", "missing.csv", "--target", "y"], "missing.csv"),
         (["run", "lazy_vs_moving", "--loss", "logistic"], "-1, 1"),
+        (["bench", "--backend", "cuda"], "cuda"),
+        (["bench", "--backend", "gpu"], "known: auto"),
+        (["bench", "--only", "relu-d3-float32"], "families: relu, smooth"),
+        (["bench", "--dtype", "float16"], "float32"),
+        (["bench", "--threads", "0"], "at least 1"),
         (["resume", "nowhere"], "nowhere"),
         (["info", "nowhere"], "nowhere"),
         (["animate", "nowhere"], "nowhere"),
