@@ -81,10 +81,10 @@ def _content(value: object) -> object:
         return _content(value.__code__), _mentioned(value), closed, _content(value.__defaults__)
     if isinstance(value, types.CodeType):
         return value.co_code, [_content(c) for c in value.co_consts], value.co_names
-    if isinstance(value, types.BuiltinFunctionType):
-        return value.__module__, value.__name__
     if isinstance(value, Dispatcher):
         return _content(value.py_func)
+    if callable(value) and hasattr(value, "__qualname__"):  # of a library: its repr may hold an address
+        return value.__module__, value.__qualname__
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     return type(value).__name__, repr(value)
