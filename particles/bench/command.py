@@ -57,8 +57,8 @@ def bench(
     print("\n".join(f"{name}: {why}" for name, why in missing.items()), end="\n" if missing else "")
     if level == FULL:
         effort = EFFORTS[FULL]
-        longest = len(table) * (len(peers) + 1) * (effort.budget + START) / 60
-        print(f"{len(table)} regimes beside {len(peers)} peers: up to {longest:.0f} minutes", flush=True)
+        minutes = len(table) * (len(peers) + 1) * (effort.budget + START) / 60
+        print(f"{len(table)} regimes, {len(peers)} peers: about {max(1, minutes):.0f} minutes", flush=True)
     began, numbers = time.perf_counter(), {"name": "bench", "command": shlex.join(words), "finished": False}
     with Progress("bench", len(table), "regimes") as bar:
         numbers |= {"machine": machine.description(), "limits": machine.limits(), "flops": FLOPS}

@@ -30,7 +30,7 @@ def times(numbers: Mapping) -> Figure | None:
         ax = figure.add_subplot()
         ax.set_xscale("log")
         ax.set_yscale("log")
-        _limit(ax, sweep)
+        _limit(ax, sweep, slowest=max(points[:, 1].max() for points in curves.values()))
         for name in curves:
             _draw(ax, name, curves)
         faint_grid(ax)
@@ -70,13 +70,13 @@ def _draw(ax: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
     ax.annotate(_gain(curves, name), points[-1], (14, -21), fontsize=12, **text)
 
 
-def _limit(ax: Axes, sweep: Sequence[Mapping]) -> None:
+def _limit(ax: Axes, sweep: Sequence[Mapping], slowest: float) -> None:
     """The line below which all pairs cannot be gone through, and room for names beyond the largest size."""
     points = np.array(sorted((_pairs(r), r["limit"]["seconds"]) for r in sweep))
     (first, least), (last, most) = points[0], points[-1]
     room = (last / first) ** 0.3
     ax.set_xlim(first / 1.6, last * room)
-    ax.set_ylim(least / 2, most * 4)
+    ax.set_ylim(least / 2, 4 * max(most, slowest))
     ends = np.array([first / 1.6, last * room])
     line = most / last * ends
     ax.fill_between(ends, line, least / 2, color="#F4F4F4", linewidth=0, zorder=0)

@@ -43,6 +43,10 @@ def test_the_figure_shows_every_curve(tmp_path):
     words = " ".join(text.get_text() for text in ax.texts)
     for said in ("all pairs", "planar", "10 × as fast as NumPy at $10^{8}$ pairs", "200 × as fast", "Abacus"):
         assert said in words
+    for k, axis in ((0, ax.get_xlim()), (1, ax.get_ylim())):  # no point lies outside
+        values = np.concatenate([line.get_xydata()[:, k] for line in ax.lines if line.get_marker() != "None"])
+        assert axis[0] < values.min()
+        assert values.max() < axis[1]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["NumPy"]
     assert [p.name for p in tmp_path.iterdir()] == ["bench.png"]
 
