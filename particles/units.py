@@ -151,17 +151,20 @@ def _dderf(z):
     return -2.0 * (z * (_TWO_OVER_SQRT_PI * math.exp(-z * z)))
 
 
-# exp is only ever taken of a number ≤ 0, so that nothing overflows.
+# exp is only ever taken of a number ≤ 0, so that nothing overflows. What σ and σ' have in common is written alike in
+# both, so that a kernel computes it once.
 
 
 def _sigmoid(z):
     e = math.exp(-abs(z))
-    return 1.0 / (1.0 + e) if z > 0 else e / (1.0 + e)
+    q = 1.0 / (1.0 + e)
+    return (1.0 if z > 0 else e) * q
 
 
 def _dsigmoid(z):
     e = math.exp(-abs(z))
-    return e / ((1.0 + e) * (1.0 + e))
+    q = 1.0 / (1.0 + e)
+    return e * q * q
 
 
 def _ddsigmoid(z):
@@ -180,7 +183,8 @@ def _gelu(z):
 
 
 def _dgelu(z):
-    return 0.5 * math.erfc(-_SQRT_HALF * z) + z * (_ONE_OVER_SQRT_2PI * math.exp(-0.5 * z * z))
+    h = _SQRT_HALF * z
+    return 0.5 * math.erfc(-h) + z * (_ONE_OVER_SQRT_2PI * math.exp(-(h * h)))  # erfc has the same exp inside
 
 
 def _ddgelu(z):

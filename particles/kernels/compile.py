@@ -1,9 +1,10 @@
-"""From scalar Python functions to machine code: typed constants, and a disk cache of our own.
+"""From scalar Python functions to machine code: typed constants, forms that vectorise, a disk cache of our own.
 
-Two things Numba does not do by itself. A literal such as 0.5 is float64 and would turn a float32 kernel into a
-float64 one: `compiled_scalar` retypes the literals of a function first. And Numba's cache cannot tell two kernels
-apart that close over different units, nor see that a unit was edited: `cached` keys the cache by everything that
-enters the machine code.
+Three things Numba does not do by itself. A literal such as 0.5 is float64 and would turn a float32 kernel into a
+float64 one: `compiled_scalar` retypes the literals of a function first. `math.exp` and its kin are calls, which no loop
+vectorises over: it takes their forms in `elementary` instead. And Numba's cache cannot tell two kernels apart that
+close over different units, nor see that a unit was edited: `cached` keys the cache by everything that enters the
+machine code.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from particles.errors import BackendError
+from particles.kernels.elementary import FORMS
 
 FASTMATH = {"contract"}  # multiply-add only: no sum is reassociated, so the bits do not depend on threads
 
 
 def retyped(function: Callable, dtype: np.dtype) -> Callable:
-    """The same scalar function with every floating-point constant it mentions in the given precision."""
+    """The same scalar function with every floating-point constant it mentions in the given precision.
+
+    The functions it mentions are those of `compiled_scalar`, wherever it finds them: `math.exp`, an `exp` imported from
+    there, a helper.
+    """
     real = np.dtype(dtype).type
 
     def typed(value):
@@ -43,12 +49,23 @@ def retyped(function: Callable, dtype: np.dtype) -> Callable:
             return tuple(typed(v) for v in value)
         if isinstance(value, types.CodeType):
             return value.replace(co_consts=typed(value.co_consts))
-        if isinstance(value, types.FunctionType):
+        if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
             return compiled_scalar(value, dtype)
+        if isinstance(value, types.ModuleType):
+            return standing_in_for(value)
         return value
 
+    def standing_in_for(module):
+        other = types.ModuleType(module.__name__)
+        for name in names:
+            if hasattr(module, name):
+                attribute = getattr(module, name)
+                setattr(other, name, attribute if isinstance(attribute, types.ModuleType) else typed(attribute))
+        return other
+
     code, scope = function.__code__, function.__globals__
-    scope = scope | {name: typed(scope[name]) for name in _names(code) if name in scope}
+    names = _names(code)
+    scope = scope | {name: typed(scope[name]) for name in names if name in scope}
     closure = tuple(types.CellType(typed(cell.cell_contents)) for cell in function.__closure__ or ())
     return types.FunctionType(typed(code), scope, function.__name__, typed(function.__defaults__ or ()), closure)
 
@@ -61,10 +78,17 @@ def _names(code: types.CodeType) -> list[str]:
 
 def compiled_scalar(function: Callable, dtype: np.dtype) -> Callable:
     """A scalar function for use inside kernels of the given precision."""
-    if not isinstance(function, types.FunctionType):  # a function Numba knows by itself, such as math.tanh
+    if isinstance(function, types.BuiltinFunctionType) and function in FORMS:
+        return _form(function, np.dtype(dtype).name)
+    if not isinstance(function, types.FunctionType):  # a function Numba knows by itself, such as math.sqrt
         return function
     # As NumPy divides: 1/0 is inf, on the padding of a tile as on data, and a loop without that branch vectorises.
-    return numba.njit(retyped(function, dtype), fastmath=FASTMATH, error_model="numpy")
+    return numba.njit(retyped(function, dtype), fastmath=FASTMATH, error_model="numpy", forceinline=True)
+
+
+@cache
+def _form(function: Callable, dtype: str) -> Callable:
+    return compiled_scalar(FORMS[function], dtype)
 
 
 def fingerprint(*parts: object) -> str:

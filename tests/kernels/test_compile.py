@@ -3,10 +3,12 @@
 import errno
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import types
+from math import exp
 from pathlib import Path
 
 import numba
@@ -89,12 +91,66 @@ def test_every_unit_compiles_to_its_own_precision_and_no_higher(u, part, dtype):
     np.testing.assert_allclose(got, wanted, rtol=64 * np.finfo(dtype).eps, atol=4 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("what", ["a literal", "a global", "a helper and a closure", "a default", "a tuple"])
+OF_FLOATS = [
+    "a literal",
+    "a global",
+    "a helper and a closure",
+    "a default",
+    "a tuple",
+    "a module's constant",
+    "math's constant",
+]
+
+
+@pytest.mark.parametrize("what", OF_FLOATS)
 def test_a_users_constants_do_not_raise_the_precision(what):
     function = USERS[what] if what != "a helper and a closure" else _closing_over(1.5, table=(0.25, 0.5))
     kernel = compiled_scalar(function, "float32")
     kernel(np.float32(0.5))
     assert [str(o.signature.return_type) for o in kernel.overloads.values()] == ["float32"]
+
+
+def _nested(z):
+    def inner(y):
+        return exp(-y * y)
+
+    return inner(z)
+
+
+# The ways to write exp: none may be left as a call, which would keep a kernel's loop scalar.
+SPELLINGS = {
+    "an attribute": lambda z: math.exp(z),
+    "a name": lambda z: exp(z),
+    "a helper": lambda z: _bump(z) + z,
+    "a function inside": _nested,
+    "a closure": (lambda function: lambda z: function(z))(exp),
+    "a default": lambda z, function=math.exp: function(z),
+    "the function itself": math.exp,
+}
+
+
+@each_precision
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_a_function_of_math_is_vectorised_however_it_is_written(how, dtype):
+    kernel = compiled_scalar(SPELLINGS[how], dtype)
+
+    @numba.njit(error_model="numpy")
+    def mapped(x, y):
+        for i in range(len(x)):
+            y[i] = kernel(x[i])
+
+    x, y = GRID.astype(dtype), np.empty(len(GRID), dtype)
+    mapped(x, y)
+    wanted = [SPELLINGS[how](z) for z in x.tolist()]
+    np.testing.assert_allclose(y, wanted, rtol=16 * np.finfo(dtype).eps)  # e^-z² feels a rounding of z² ≤ 16
+    (text,) = mapped.inspect_llvm().values()
+    assert "exp" not in {name.removeprefix("llvm.")[:3] for name in re.findall(r"call [^@\n]*@([\w.]+)\(", text)}
+    assert re.search(r"@llvm\.fma\.v\d+f", text)
+
+
+def test_a_function_of_math_without_such_a_form_stays_as_it_is():
+    assert compiled_scalar(math.gamma, "float64") is math.gamma
+    assert compiled_scalar(lambda z: math.gamma(z), "float64")(5.0) == 24
 
 
 def test_a_function_is_known_by_what_it_computes():
