@@ -83,12 +83,13 @@ def compiled_scalar(function: Callable, dtype: np.dtype) -> Callable:
     if not isinstance(function, types.FunctionType):  # a function Numba knows by itself, such as math.sqrt
         return function
     # As NumPy divides: 1/0 is inf, on the padding of a tile as on data, and a loop without that branch vectorises.
-    return numba.njit(retyped(function, dtype), fastmath=FASTMATH, error_model="numpy", forceinline=True)
+    # Written into the kernel's loop as it stands: beside a call that might return early, loops are not vectorised.
+    return numba.njit(retyped(function, dtype), inline="always", fastmath=FASTMATH, error_model="numpy")
 
 
 @cache
 def _form(function: Callable, dtype: str) -> Callable:
-    return compiled_scalar(FORMS[function], dtype)
+    return numba.njit(retyped(FORMS[function], dtype), fastmath=FASTMATH, error_model="numpy", forceinline=True)
 
 
 def fingerprint(*parts: object) -> str:
