@@ -1,0 +1,82 @@
+"""What the compiled sums share: arrays on the stack, a number of SIMD registers, and the blocks that a sum is cut into.
+
+A local array is where the speed comes from. LLVM knows that nothing else points at it, so no store to it holds up a
+load; and where the loops over it have constant lengths, it is kept in registers altogether.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from particles.kernels.compile import FASTMATH
+
+SAMPLES = 512  # samples in a task of predict and push
+PARTICLES = 128  # particles in a task of drift
+GROUPS = 32  # at most so many partial sums over each half of the cloud, whatever m, the threads or the ranks
+FLUSH = 256  # terms summed in the kernel's precision before they are added in float64
+REGISTER = 64  # bytes in a SIMD register; where they are shorter, one of these is two or four of them
+
+
+def lanes(registers: int, real: type) -> int:
+    """Numbers in so many SIMD registers."""
+    return registers * REGISTER // np.dtype(real).itemsize
+
+
+def local(real: type, *shape: int) -> Callable:
+    """A function for compiled code that makes an array on the stack of its caller, not filled."""
+    array = types.Array(from_dtype(np.dtype(real)), len(shape), "C")
+    itemsize = np.dtype(real).itemsize
+    steps = [itemsize * prod(shape[k + 1 :]) for k in range(len(shape))]
+
+    @intrinsic
+    def empty(typing):
+        def code(context, builder, signature, args):
+            number = context.get_data_type(array.dtype)
+            with builder.goto_entry_block():  # once, however often the caller's loop comes by
+                place = builder.alloca(ir.ArrayType(number, prod(shape)))
+            place.align = REGISTER
+            made = context.make_array(array)(context, builder)
+            made.data = builder.bitcast(place, number.as_pointer())
+            made.shape = ir.Constant(ir.ArrayType(ir.IntType(types.intp.bitwidth), len(shape)), list(shape))
+            made.strides = ir.Constant(ir.ArrayType(ir.IntType(types.intp.bitwidth), len(shape)), steps)
+            made.itemsize = context.get_constant(types.intp, itemsize)
+            made.nitems = context.get_constant(types.intp, prod(shape))
+            return made._getvalue()
+
+        return array(), code
+
+    return empty
+
+
+def jit(kernel: Callable) -> Callable:
+    """A kernel for the pool of threads."""
+    return numba.njit(kernel, nogil=True, fastmath=FASTMATH, boundscheck=False, error_model="numpy")
+
+
+def inlined(function: Callable) -> Callable:
+    """A part of kernels that is written into them before anything is optimised."""
+    return numba.njit(function, inline="always", fastmath=FASTMATH, boundscheck=False, error_model="numpy")
+
+
+@numba.njit
+def half_blocks(m):
+    """The number of blocks of FLUSH particles in the first half of the cloud, [0, m - m//2)."""
+    return -(-(m - m // 2) // FLUSH)
+
+
+@numba.njit
+def rows_of(block, m):
+    """First and last particle of a block; those of the second half, [m - m//2, m), follow those of the first."""
+    blocks, first = half_blocks(m), m - m // 2
+    if block < blocks:
+        return block * FLUSH, min((block + 1) * FLUSH, first)
+    begin = first + (block - blocks) * FLUSH
+    return begin, min(begin + FLUSH, m)
