@@ -83,6 +83,44 @@ def test_any_small_integers(points, weights):
         assert max(differences(which, "float64", theta, theta[::-1].copy(), x, r)) < bound("float64", 24) * 4
 
 
+@each_plane
+def test_crowded_angles_are_told_apart(bias):
+    """A thousand samples within 1e-6 of one angle, and one far away: they share a cell of the table."""
+    rng = np.random.default_rng(2)
+    theta, u, x, r = problem(500, 1001, bias, "float64")
+    x[:-1] = np.array([1.5, 0.7])[: x.shape[1]] * (1 + 1e-6 * rng.random((1000, x.shape[1])))
+    theta[:, 1:] = rng.standard_normal((500, 1)) * np.array([1.0, -1.5] if bias else [0.7, -1.5])
+    theta[:, 1] /= 1 + 1e-6 * rng.random(500)  # lines through the crowd
+    edges = ((theta[:, 1:] @ (np.column_stack([x, np.ones(1001)]) if bias else x).T) > 0).sum(axis=1)
+    assert len(np.unique(edges)) > 100
+    for which in ("relu", "relu_squared"):
+        assert max(differences(which, "float64", theta, u, x, r)) < bound("float64", 1500)
+
+
+@each_plane
+def test_samples_one_rounding_apart_are_on_their_sides(bias):
+    """Closer than angles are told apart: z itself, which is exact here (Sterbenz), says where each of them is."""
+    a = 1 + 1 / 3
+    first = np.array([np.nextafter(a, a + s) for s in (-1, 0, 1)] * 5)
+    x = first[:, None] if bias else np.column_stack([first, np.ones(15)]) * np.array([1, -1] * 7 + [1])[:, None]
+    theta = np.array([[1.0, s, -s * a] for s in (-2.0, -1.0, 1.0, 2.0)])
+    r = np.arange(1.0, 16)
+    z = theta[:, 1:] @ (np.column_stack([x, np.ones(15)]) if bias else x).T
+    force = kernels.load("planar", "relu").drift(theta, x, r)
+    np.testing.assert_array_equal(force[:, 2], theta[:, 0] * ((z > 0) @ (r if bias else r * x[:, 1])))
+
+
+def test_a_particle_that_is_active_nowhere_stays_where_it_is():
+    theta, _, x, r = problem(40, 500, True, "float64")
+    theta[:, 1:] = [0.1, -100.0]  # beyond all samples
+    assert (kernels.load("planar", "relu").drift(theta, x, r) == 0).all()
+    theta, _, x, r = problem(40, 500, False, "float64")
+    x[:, 1] = 1 + np.abs(x[:, 0])
+    theta[:, 1:] *= [0.1, -1]
+    theta[:, 2] = -1 - np.abs(theta[:, 1])
+    assert (kernels.load("planar", "relu").drift(theta, x, r) == 0).all()
+
+
 def test_its_sums_cancel_exactly_for_a_symmetric_cloud():
     cloud = pt.Cloud.gaussian(2002, 2, bias=False, symmetric=True, seed=3)
     x = problem(1, 100, False, "float64")[2]
@@ -145,6 +183,11 @@ def test_it_is_for_homogeneous_units_in_the_plane():
     for call in (lambda k: k.predict(theta, x), lambda k: k.drift(theta, x, r), lambda k: k.push(theta, theta, x)):
         with pytest.raises(BackendError, match="tanh"):
             call(kernels.load("planar", "tanh"))
+    mine = kernels.load("planar", "relu")
+    x.flags.writeable = False
+    mine.predict(theta, x)
+    with pytest.raises(BackendError, match="bias=True"):
+        mine.predict(np.column_stack([theta, theta[:, 0]]), x)  # the same samples, with bias
 
 
 def test_auto_takes_it_for_many_samples_in_the_plane():
