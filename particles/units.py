@@ -179,12 +179,13 @@ def _softplus(z):
 
 
 def _gelu(z):
-    return 0.5 * z * math.erfc(-_SQRT_HALF * z)
+    h = -_SQRT_HALF * z
+    return 0.5 * z * math.erfc(h)
 
 
 def _dgelu(z):
-    h = _SQRT_HALF * z
-    return 0.5 * math.erfc(-h) + z * (_ONE_OVER_SQRT_2PI * math.exp(-(h * h)))  # erfc has the same exp inside
+    h = -_SQRT_HALF * z
+    return 0.5 * math.erfc(h) + z * (_ONE_OVER_SQRT_2PI * math.exp(-(h * h)))  # erfc has the same exp inside
 
 
 def _ddgelu(z):
