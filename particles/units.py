@@ -106,7 +106,7 @@ def _identity(z):
 
 
 def _relu(z):
-    return z if z > 0 else 0.0 * z
+    return 0.0 if z < 0 else z  # one instruction, a maximum that keeps NaN
 
 
 def _step(z):
@@ -114,11 +114,12 @@ def _step(z):
 
 
 def _relu_squared(z):
-    return z * z if z > 0 else 0.0 * z
+    positive = 0.0 if z < 0 else z
+    return positive * positive
 
 
 def _twice_relu(z):
-    return 2.0 * z if z > 0 else 0.0 * z
+    return 2.0 * (0.0 if z < 0 else z)
 
 
 def _twice_step(z):
