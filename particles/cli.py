@@ -98,7 +98,7 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
     parser.add_argument("--quick", action="store_true", help="a small version that ends in a few seconds")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     parser.add_argument("--dtype", default="float64", help="float64 or float32 (default: %(default)s)")
-    parser.add_argument("--backend", default="auto", help="auto, cpu or reference (default: %(default)s)")
+    parser.add_argument("--backend", default="auto", help="auto, cpu, planar, tree or reference (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of the kernels (default: the cores there are)")
     parser.add_argument("--resume", action="store_true", help="go on with the study in the folder")
     parser.add_argument("--force", action="store_true", help="replace the study in the folder")

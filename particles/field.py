@@ -37,7 +37,7 @@ class Field:
         data: the samples ν.
         scaling: α(m) and μ(m).
         loss: a Loss or its name.
-        backend: the name of a back end.
+        backend: the name of a back end, or "auto" for the one that is fastest for the problem.
 
     Raises:
         ArgumentError: an argument of another type.
@@ -58,8 +58,9 @@ class Field:
             )
         self.cloud, self.data, self.scaling, self.loss = cloud, data, scaling, loss_of(loss)
         self.loss.check_targets(data.y)
-        name = kernels.choose(cloud.unit, data.n, cloud.d, cloud.bias) if backend == "auto" else backend
-        self.kernels = kernels.load(name, cloud.unit, cloud.dtype)
+        if backend == "auto":
+            backend = kernels.choose(cloud.unit, cloud.m, data.n, cloud.d, cloud.bias, cloud.dtype.name)
+        self.kernels = kernels.load(backend, cloud.unit, cloud.dtype)
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
         self.x = self._inputs(data.x)
         self.x_test = None if data.x_test is None else self._inputs(data.x_test)

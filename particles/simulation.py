@@ -76,7 +76,8 @@ def simulate(
         t_end: the time to stop at, on the one clock that serves all scalings.
         loss: a Loss or its name.
         flow: Adaptive() (default), Euler(dt) (= gradient descent), Heun(dt), RungeKutta4(dt), or a name.
-        backend: "auto", "cpu" or "reference".
+        backend: "auto" (the fastest for the problem, named in the progress and in the run's set-up), "cpu", "planar",
+            "tree" or "reference".
         linearised: advance the linearised model φ̄ at θ_0 instead of the network.
         record: the directory of the run; None keeps it in memory.
         recorders: what to record when; by default the standard quantities at 20 log-spaced times a decade.
@@ -180,7 +181,7 @@ class _Loop:
         error leaves what was committed last, so that no half-made frame is ever part of a run.
         """
         run = Run(self.store, unit=self.field.cloud.unit)
-        label = f"{self.field.scaling.name}, m={self.field.cloud.m}"
+        label = f"{self.field.scaling.name}, m={self.field.cloud.m} ({self.field.kernels.name})"
         with _interrupts() as interrupted, Progress(label, t_end, "t", progress) as bar:
             try:
                 self._record_start()

@@ -10,25 +10,18 @@ from __future__ import annotations
 
 from particles.checks import dtype_of
 from particles.errors import BackendError, unknown_name
+from particles.kernels.choice import choose, costs
 from particles.kernels.interface import Backend
 from particles.units import Unit
 from particles.units import unit as unit_of
 
+__all__ = ["BACKENDS", "EXACT", "Backend", "choose", "costs", "load", "usable"]
+
 BACKENDS = ("reference", "cpu")
 """The back ends for every unit and every input."""
 
-EXACT_IN_THE_PLANE = "planar"
-"""The back end for homogeneous units and inputs of effective dimension 2, in O(n + m)."""
-
-PLANAR_FROM = 512
-"""Samples from which `choose` takes the planar kernels: there they are faster than the fused ones by every measure."""
-
-
-def choose(unit: Unit | str, n: int, d: int, bias: bool) -> str:
-    """The back end that is fastest for a problem; it depends on the problem alone, and so do the bits of a run."""
-    from particles.kernels.planar import applies
-
-    return EXACT_IN_THE_PLANE if n >= PLANAR_FROM and applies(unit_of(unit), d, bias) else "cpu"
+EXACT = ("planar", "tree")
+"""The back ends for homogeneous units and inputs of effective dimension 2 and 3, with fewer than n·m operations."""
 
 
 def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
@@ -36,7 +29,8 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
 
     Arguments:
         name: "reference" (NumPy), "cpu" (Numba, fused, threads), "planar" (O(n + m), for homogeneous units and inputs
-            of effective dimension 2) or "auto", which takes "cpu": see `choose` for a problem that is known.
+            of effective dimension 2), "tree" (about m √n, of effective dimension 3), or "auto", which takes "cpu": see
+            `choose` for a problem that is known.
         unit: a Unit or its name.
         dtype: float64 or float32.
 
@@ -49,23 +43,27 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
         from particles.kernels.cpu import Cpu
 
         return Cpu(unit, dtype)
-    if name == EXACT_IN_THE_PLANE:
+    if name == "planar":
         from particles.kernels.planar import Planar
 
         return Planar(unit, dtype)
+    if name == "tree":
+        from particles.kernels.tree import Tree
+
+        return Tree(unit, dtype)
     if name == "reference":
         from particles.kernels.reference import Reference
 
         return Reference(unit, dtype)
     if name == "cuda":
         raise BackendError("the cuda back end is not part of this version", "take backend='cpu'")
-    raise unknown_name("back end", name, [*BACKENDS, EXACT_IN_THE_PLANE, "auto"])
+    raise unknown_name("back end", name, [*BACKENDS, *EXACT, "auto"])
 
 
 def usable() -> dict[str, str | None]:
     """For each back end None if it works here, else the reason why it does not."""
     reasons: dict[str, str | None] = {}
-    for name in (*BACKENDS, EXACT_IN_THE_PLANE, "cuda"):
+    for name in (*BACKENDS, *EXACT, "cuda"):
         try:
             load(name, "relu")
             reasons[name] = None

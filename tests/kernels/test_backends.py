@@ -18,7 +18,7 @@ def test_back_ends_by_name():
 
 def test_every_machine_has_the_reference_and_the_cpu():
     usable = kernels.usable()
-    assert list(usable) == [*kernels.BACKENDS, "planar", "cuda"]
+    assert list(usable) == [*kernels.BACKENDS, "planar", "tree", "cuda"]
     assert usable["reference"] is usable["cpu"] is None
     assert "not part of this version" in usable["cuda"]
     with pytest.raises(BackendError, match="cpu"):

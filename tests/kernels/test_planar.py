@@ -188,19 +188,3 @@ def test_it_is_for_homogeneous_units_in_the_plane():
     mine.predict(theta, x)
     with pytest.raises(BackendError, match="bias=True"):
         mine.predict(np.column_stack([theta, theta[:, 0]]), x)  # the same samples, with bias
-
-
-def test_auto_takes_it_for_many_samples_in_the_plane():
-    assert kernels.choose("relu", 10_000, 2, False) == "planar"
-    assert kernels.choose("relu", 10, 2, False) == "cpu"
-    assert kernels.choose("relu", 10_000, 2, True) == "cpu"
-    assert kernels.choose("tanh", 10_000, 2, False) == "cpu"
-    data = pt.data.teacher_student(n=600, d=2, seed=0)
-    cloud = pt.Cloud.gaussian(60, 2, bias=False, symmetric=True, seed=1)
-    runs = [
-        pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=2, flow=pt.Heun(0.05), backend=name, progress=False)
-        for name in ("auto", "cpu")
-    ]
-    assert [run.setup["backend"] for run in runs] == ["planar", "cpu"]
-    # Forty steps of a smooth-enough flow: rounding errors of 1e-15 grow, but not by ten orders.
-    np.testing.assert_allclose(runs[0].theta[-1], runs[1].theta[-1], rtol=0, atol=1e-5)
