@@ -9,6 +9,7 @@ particle are smaller than the last digit of θ, but not than that of δ.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +28,9 @@ DIVERGED = 1e3
 
 PROBES = 128
 """Samples on which tangent kernels are compared: all where n is smaller, else evenly spread over the data."""
+
+MATRIX = 512
+"""Samples up to which K_0 is made as a matrix where its largest eigenvalue is wanted."""
 
 
 class Field:
@@ -150,21 +154,26 @@ class Field:
     def fastest_rate(self) -> float:
         """L λ_max(K_0/n), the rate of the fastest mode at the start: a step of the Euler flow must stay below 2/rate.
 
-        Power iteration with K v = push(drift(v)), so no n × n matrix is made.
+        Power iteration; beyond MATRIX samples with K v = push(drift(v)), so that no n × n matrix is made.
         """
         v = random.generator(0, "power iteration").standard_normal(self.data.n)
-        rate = 0.0
-        weight = self.scaling.kernel_weight(self.cloud.m) / self.data.n
+        rate, times_kernel = 0.0, self._times_kernel()
         for _ in range(60):
-            v /= _norm(v)
-            u = self._force(self.theta0, v)
-            v = weight * self.kernels.push(self.theta0, u, self.x).astype(np.float64)
+            v = times_kernel(v / _norm(v)) / self.data.n
             previous, rate = rate, _norm(v)
             if abs(rate - previous) <= 1e-3 * rate:
                 break
         if not np.isfinite(rate):
             raise ArgumentError("the tangent kernel is not finite at the start", "scale the cloud or the inputs down")
         return self.curvature * rate
+
+    def _times_kernel(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The function v -> K_0 v, (n,) each, in float64 and without BLAS."""
+        weight = self.scaling.kernel_weight(self.cloud.m)
+        if self.data.n <= MATRIX:
+            kernel = weight * self.kernels.gram(self.theta0, self.x, self.x).astype(np.float64)
+            return lambda v: np.sum(kernel * v, axis=1)
+        return lambda v: weight * self.kernels.push(self.theta0, self._force(self.theta0, v), self.x).astype(np.float64)
 
     def _inputs(self, x: np.ndarray) -> np.ndarray:
         """Inputs in the cloud's precision, read-only."""

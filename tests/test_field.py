@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from closed_forms import Network
 
+from particles import field as field_module
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import DataError, DivergenceError, ShapeError
@@ -121,7 +122,9 @@ def test_the_kernel_is_looked_at_on_few_probes():
 @each_kind
 @each_scaling
 @pytest.mark.parametrize(("loss", "curvature"), [("squared", 1.0), (COSH, None)], ids=["squared", "cosh"])
-def test_the_fastest_rate_is_the_largest_eigenvalue(kind, scaling, loss, curvature):
+@pytest.mark.parametrize("matrix", [0, 512], ids=["push and drift", "matrix"])
+def test_the_fastest_rate_is_the_largest_eigenvalue(monkeypatch, kind, scaling, loss, curvature, matrix):
+    monkeypatch.setattr(field_module, "MATRIX", matrix)
     cloud, data, _ = problem(m=200)
     field = kind(cloud, data, scaling, loss)
     values = np.linalg.eigvalsh(Network("tanh").kernel(cloud.theta, data.x) / data.n)
