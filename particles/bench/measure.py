@@ -27,7 +27,7 @@ LARGEST_PANEL = 2e9
 SMALL = 10_000_000
 """Pairs of a problem that is tried without asking how long it takes."""
 
-DIRECT = ("cpu", "panels", "reference")
+DIRECT = ("cpu", "reference")
 """Our back ends that go through all pairs, as the peers do."""
 
 

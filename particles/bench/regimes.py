@@ -88,9 +88,8 @@ def _relu(m: int):
         for d in DIMENSIONS:
             quick, default = (dtype, d) == ("float32", 2), dtype == "float32" and d in (10, 100)
             problem = Problem(1024, m if d < 784 else m // 8, d, dtype=dtype)
-            ours = ("cpu",) if d < 10 else ("cpu", "panels")
             level = QUICK if quick else DEFAULT if default else FULL
-            yield Regime(f"relu-d{d}-{dtype}", "relu", problem, ours, level)
+            yield Regime(f"relu-d{d}-{dtype}", "relu", problem, ("cpu",), level)
 
 
 def _smooth(m: int):

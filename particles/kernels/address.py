@@ -24,7 +24,9 @@ def call(typingctx, address, *arguments):
         function = convention.get_function_type(types.none, kinds).as_pointer()
         pointer = builder.inttoptr(values[0], function)
         parts = [builder.extract_value(values[1], k) for k in range(len(kinds))]
-        convention.call_function(builder, pointer, types.none, kinds, parts)
+        status, _ = convention.call_function(builder, pointer, types.none, kinds, parts)
+        with builder.if_then(status.is_error, likely=False):  # a unit or a loss that raises
+            convention.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.StarArgTuple(arguments)), codegen

@@ -96,18 +96,18 @@ def fingerprint(*parts: object) -> str:
     """A digest of plain values and of functions, by what they compute rather than by their name."""
     digest = hashlib.blake2b(digest_size=12)
     for part in parts:
-        digest.update(repr(_content(part)).encode())
+        digest.update(repr(content(part)).encode())
     return digest.hexdigest()
 
 
-def _content(value: object) -> object:
+def content(value: object) -> object:
+    """What a value is, as something whose repr is the same in every process."""
     if isinstance(value, types.FunctionType):
-        closed = [_content(cell.cell_contents) for cell in value.__closure__ or ()]
-        return _content(value.__code__), _mentioned(value), closed, _content(value.__defaults__)
+        return content(value.__code__), _mentioned(value), content(value.__defaults__)
     if isinstance(value, types.CodeType):
-        return value.co_code, [_content(c) for c in value.co_consts], value.co_names
+        return value.co_code, [content(c) for c in value.co_consts], value.co_names
     if isinstance(value, Dispatcher):
-        return _content(value.py_func)
+        return content(value.py_func)
     if callable(value) and hasattr(value, "__qualname__"):  # of a library: its repr may hold an address
         return value.__module__, value.__qualname__
     if isinstance(value, np.ndarray):
@@ -116,12 +116,16 @@ def _content(value: object) -> object:
 
 
 def _mentioned(function: types.FunctionType) -> list:
-    """What a function finds by name: globals, and attributes of the modules among them."""
+    """What a function finds by name: globals, what it closes over, and attributes of the modules among them."""
     names, scope = _names(function.__code__), function.__globals__
     found = [scope[name] for name in names if name in scope]
+    found += [cell.cell_contents for cell in function.__closure__ or ()]
     modules = [value for value in found if isinstance(value, types.ModuleType)]
-    found += [getattr(module, name) for module in modules for name in names if hasattr(module, name)]
-    return [_content(value) for value in found if not isinstance(value, types.ModuleType)]
+    for module in modules:  # it grows: a module may be found in a module
+        inside = [getattr(module, name) for name in names if hasattr(module, name)]
+        modules += [value for value in inside if isinstance(value, types.ModuleType) and value not in modules]
+        found += inside
+    return [content(value) for value in found if not isinstance(value, types.ModuleType)]
 
 
 @cache
@@ -160,8 +164,8 @@ class _KernelCache(NullCache):
     def load_overload(self, sig, target_context):
         rtsys.initialize(target_context)  # for kernels that make arrays; all that Numba needs to compile stays out
         with self._spared():
-            content = self._file(sig, target_context.codegen()).read_bytes()
-            digest, payload = content[:DIGEST], content[DIGEST:]
+            stored = self._file(sig, target_context.codegen()).read_bytes()
+            digest, payload = stored[:DIGEST], stored[DIGEST:]
             if digest == _digest(payload):
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
         return None

@@ -130,22 +130,22 @@ class Planar(Cpu):
         return sides(self.unit)
 
     def _circle(self, x, bias):
-        if self._sorted[0] is not x:
+        known, circle = self._sorted  # at once: another thread may put its own there
+        if known is not x:
             circle = sorted_samples(x, bias)
-            if x.flags.writeable:
-                return circle
-            self._sorted = (x, circle)
-        return self._sorted[1]
+            if not x.flags.writeable:
+                self._sorted = (x, circle)
+        return circle
 
     def _places(self, theta, circle):
         """(m, 2): low and high of every particle."""
-        if self._found[0] is not theta or self._found[1] is not circle:
+        known, on, places = self._found
+        if known is not theta or on is not circle:
             places = np.empty((len(theta), 2), np.int32)
             threads.share(_tasks(theta), PAIRS * len(theta), _find, read_only(theta), *circle[1:], places)
-            if theta.flags.writeable:
-                return places
-            self._found = (theta, circle, places)
-        return self._found[2]
+            if not theta.flags.writeable:
+                self._found = (theta, circle, places)
+        return places
 
 
 def _tasks(theta: np.ndarray) -> int:
@@ -259,10 +259,10 @@ def _find(first, last, theta, points, offset, angle, table, cells, places):
     for begin in range(first * PARTICLES, min(last * PARTICLES, len(theta)), BLOCK):
         end = min(begin + BLOCK, len(theta))
         for i in range(begin, end):  # two short loops: each waits for many look-ups at a time
-            a = line_angle(float(theta[i, 2]), -float(theta[i, 1]))
+            a = line_angle(np.float64(theta[i, 2]), -np.float64(theta[i, 1]))
             line[i - begin], guess[i - begin] = a, _narrowed(a, angle, table, cells)
         for i in range(begin, end):
-            v0, v1, a = float(theta[i, 1]), float(theta[i, 2]), line[i - begin]
+            v0, v1, a = np.float64(theta[i, 1]), np.float64(theta[i, 2]), line[i - begin]
             low = high = _place(a, guess[i - begin], angle)
             if not 0 < abs(v0) + abs(v1) < np.inf:  # at 0, or diverged: active nowhere; its NaN goes on
                 low, high = 0, count
@@ -308,7 +308,7 @@ def _force(first, last, theta, places, sums, degree, above, below, force):
     tilt = above - below
     whole = below * (sums[0, n] + 2 * sums[1, n])
     for i in range(first * PARTICLES, min(last * PARTICLES, len(theta))):
-        c, v0, v1 = float(theta[i, 0]), float(theta[i, 1]), float(theta[i, 2])
+        c, v0, v1 = np.float64(theta[i, 0]), np.float64(theta[i, 1]), np.float64(theta[i, 2])
         low, high, above_line = places[i, 0], places[i, 1], is_upper(v1, -v0)
         s0 = whole[0] + tilt * _active(0, above_line, low, high, sums)
         s1 = whole[1] + tilt * _active(1, above_line, low, high, sums)
@@ -335,9 +335,9 @@ def _enter(first, last, theta, u, tangent, places, degree, steps, kinks, whole):
         step, kink = steps[half, part], kinks[half, part]
         all0 = all1 = all2 = first0 = first1 = first2 = a2 = 0.0
         for i in range(begin + part * size // parts, begin + (part + 1) * size // parts):
-            c, v0, v1 = float(theta[i, 0]), float(theta[i, 1]), float(theta[i, 2])
+            c, v0, v1 = np.float64(theta[i, 0]), np.float64(theta[i, 1]), np.float64(theta[i, 2])
             if tangent:
-                u_c, u0, u1 = float(u[i, 0]), float(u[i, 1]), float(u[i, 2])
+                u_c, u0, u1 = np.float64(u[i, 0]), np.float64(u[i, 1]), np.float64(u[i, 2])
                 a0, a1 = u_c * v0 + degree * c * u0, u_c * v1 + degree * c * u1
             else:
                 a0, a1 = c * v0, c * v1

@@ -39,19 +39,22 @@ def run(kernel: Callable, tasks: int, serial: bool, *arguments) -> object:
 
     The team is one thread where the work is `serial`, or where another team is at work; never more than `tasks`.
     """
-    size = 1 if serial else min(threads.count(), tasks)
+    # More threads than cores would spin while they wait for one that does not run.
+    size = 1 if serial else min(threads.count(), threads.cores(), tasks)
     if size == 1 or not _busy.acquire(blocking=False):
         return kernel(Team(0, 1, np.zeros(GIVEN_UP + 1, np.int64)), *arguments)
     sync = np.zeros(GIVEN_UP + 1, np.int64)
     others: list[Future] = []
     try:
-        pool = threads.pool()
+        pool = threads.pool(size)
         others += (pool.submit(_member, kernel, Team(rank, size, sync), *arguments) for rank in range(1, size))
         result = _member(kernel, Team(0, size, sync), *arguments)
     finally:
         sync[GIVEN_UP] = 1
-        wait(others)
-        _busy.release()
+        try:
+            wait(others)
+        finally:
+            _busy.release()
     for other in others:
         other.result()
     return result

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from particles.errors import ArgumentError
 
 _pool: ThreadPoolExecutor | None = None
-_pool_owner: tuple[int, int] = (0, 0)
+_pool_of: tuple[int, int] = (0, 0)  # process, threads
 _count: int | None = None
 
 SERIAL = 200_000
@@ -23,6 +23,11 @@ def count() -> int:
     wanted = os.environ.get("PARTICLES_THREADS")
     if wanted:
         return _checked(wanted, "$PARTICLES_THREADS")
+    return cores()
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -48,25 +53,22 @@ def _checked(value: object, what: str) -> int:
 
 def share(tasks: int, work: int, kernel: Callable, *arrays) -> None:
     """Run kernel(first, last, *arrays) over all `tasks`, on this thread if the `work` is small, else on the pool."""
-    threads = min(count(), tasks)
-    if threads == 1 or work < SERIAL:
+    threads = 1 if work < SERIAL else min(count(), tasks)
+    if threads == 1:
         kernel(0, tasks, *arrays)
         return
     cuts = [tasks * k // threads for k in range(threads + 1)]
-    executor = pool()
+    executor = pool(threads)
     futures = [executor.submit(kernel, cuts[k], cuts[k + 1], *arrays) for k in range(1, threads)]
     kernel(cuts[0], cuts[1], *arrays)
     for future in futures:
         future.result()
 
 
-def pool() -> ThreadPoolExecutor:
-    """The pool, made anew after a fork (threads do not survive one) or when the number of threads has changed."""
-    global _pool, _pool_owner
-    threads = count()
-    if _pool is None or _pool_owner != (os.getpid(), threads):
-        if _pool is not None and _pool_owner[0] == os.getpid():
-            _pool.shutdown(wait=True)
-        _pool = ThreadPoolExecutor(threads, thread_name_prefix="particles")
-        _pool_owner = (os.getpid(), threads)
+def pool(threads: int) -> ThreadPoolExecutor:
+    """A pool of at least so many threads, made anew after a fork (threads do not survive one)."""
+    global _pool, _pool_of
+    process, size = _pool_of
+    if process != os.getpid() or size < threads:  # the threads of the old one end when nobody uses it any more
+        _pool, _pool_of = ThreadPoolExecutor(threads, thread_name_prefix="particles"), (os.getpid(), threads)
     return _pool

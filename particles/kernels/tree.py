@@ -123,20 +123,20 @@ class Tree(Cpu):
         return sides(self.unit)
 
     def _boxes(self, x, bias):
-        if self._grown[0] is not x:
+        known, boxes = self._grown  # at once: another thread may put its own there
+        if known is not x:
             boxes = grown(x, bias)
-            if x.flags.writeable:
-                return boxes
-            self._grown = (x, boxes)
-        return self._grown[1]
+            if not x.flags.writeable:
+                self._grown = (x, boxes)
+        return boxes
 
     def _order(self, theta, boxes, bias):
-        if self._sorted[0] is not theta or self._sorted[1] is not boxes:
+        known, on, order = self._sorted
+        if known is not theta or on is not boxes:
             order = walking_order(theta, boxes.nodes[1], bias)
-            if theta.flags.writeable:
-                return order
-            self._sorted = (theta, boxes, order)
-        return self._sorted[2]
+            if not theta.flags.writeable:
+                self._sorted = (theta, boxes, order)
+        return order
 
 
 def grown(x: np.ndarray, bias: bool) -> Boxes:
@@ -152,7 +152,7 @@ def grown(x: np.ndarray, bias: bool) -> Boxes:
     repeated = np.diff(order, prepend=-1) == 0
     points = np.column_stack([x, np.ones(n)]) if bias else x
     points = points.astype(np.float64)
-    place = points if bias else points / np.maximum(np.sqrt((points**2).sum(axis=1, keepdims=True)), TINY)
+    place = points if bias else _directions(points)
     place, order = place[order].T.copy(), np.where(repeated, order - n, order)  # < 0: the same sample, without weight
     size = slots
     while size > width:
@@ -167,6 +167,12 @@ def grown(x: np.ndarray, bias: bool) -> Boxes:
     nodes = _boxes_of(points, place.T.reshape(leaves, width, 3))
     order = np.where(order < 0, n, order).ravel()
     return Boxes(order, np.ascontiguousarray(points.transpose(0, 2, 1)), nodes)
+
+
+def _directions(points: np.ndarray) -> np.ndarray:
+    """x/|x|, (n, 3), or 0 of x = 0; neither large nor small components overflow when they are squared."""
+    points = points / np.maximum(np.abs(points).max(axis=1, keepdims=True), TINY)
+    return points / np.maximum(np.sqrt((points**2).sum(axis=1, keepdims=True)), TINY)
 
 
 def _boxes_of(points: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import pytest
 
 from particles import kernels
 from particles.errors import BackendError
-from particles.kernels.compile import _content, cache_folder, cached, compiled_scalar, fingerprint
+from particles.kernels.compile import cache_folder, cached, compiled_scalar, content, fingerprint
 from particles.units import UNITS, Unit, leaky_relu
 
 GRID = np.linspace(-4, 4, 41) + 0.013
@@ -190,10 +190,20 @@ def test_a_constant_that_was_edited_makes_another_kernel(module, name, monkeypat
     assert fingerprint(function) != before
 
 
+def test_a_constant_of_a_module_is_seen_however_the_module_is_reached(monkeypatch):
+    package = types.ModuleType("package")
+    package.settings = settings
+    closing_over = (lambda module: lambda z: module.slope * z)(settings)
+    inside = (lambda module: lambda z: module.settings.slope * z)(package)
+    before = [fingerprint(f) for f in (closing_over, inside)]
+    monkeypatch.setattr(settings, "slope", 0.9)
+    assert all(old != fingerprint(f) for old, f in zip(before, (closing_over, inside), strict=True))
+
+
 def test_a_fingerprint_holds_no_address():
     """Else no other process would find the kernel; `np.shape` names its own."""
     assert " at 0x" in repr(np.shape)
-    assert " at 0x" not in repr(_content(lambda z: np.shape(z)))
+    assert " at 0x" not in repr(content(lambda z: np.shape(z)))
 
 
 def test_two_units_of_one_name_in_one_process():

@@ -53,13 +53,15 @@ def test_it_agrees_with_the_direct_sums(which, bias, dtype, m, n):
 
 
 @each_unit
-def test_samples_on_kinks_duplicates_and_zeros_are_handled(which):
+@each_dtype
+def test_samples_on_kinks_duplicates_and_zeros_are_handled(which, dtype):
     """Small integers: every z is exact, many are 0, angles repeat, samples and weights lie at the origin."""
     rng = np.random.default_rng(1)
     theta, u = rng.integers(-2, 3, (2, 500, 3)).astype(float)
     x, r = rng.integers(-2, 3, (60, 2)).astype(float), rng.integers(-3, 4, 60).astype(float)
     assert (theta[:, 1:] @ x.T == 0).sum() > 1000
-    assert max(differences(which, "float64", theta, u, x, r)) < bound("float64", 560)
+    arrays = (a.astype(dtype) for a in (theta, u, x, r))
+    assert max(differences(which, dtype, *arrays)) < bound(dtype, 560)
 
 
 @each_unit

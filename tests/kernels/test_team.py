@@ -12,7 +12,8 @@ from particles.kernels.team import Team
 
 
 @pytest.fixture(autouse=True)
-def _as_before():
+def _many_cores(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 8)
     yield
     threads.use(None)
 
@@ -53,6 +54,14 @@ def test_a_team_is_as_large_as_its_work(tasks, serial, expected):
     out = np.zeros(8, np.int64)
     team.run(sizes, tasks, serial, out)
     assert list(out) == [expected] * expected + [0] * (8 - expected)
+
+
+def test_a_team_is_no_larger_than_the_machine(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    threads.use(5)
+    out = np.zeros(8, np.int64)
+    team.run(sizes, 8, False, out)
+    assert list(out) == [2, 2, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("tasks", [0, 1, 5, 8])
@@ -115,3 +124,20 @@ def test_a_kernel_is_called_through_its_address():
     x.flags.writeable = False
     outer(address_of(double, 0, 1, x, out), x, out)
     assert list(out) == [0, 2, 4, 6, 8]
+
+
+def test_what_a_kernel_raises_is_raised_by_its_caller():
+    @numba.njit(nogil=True)
+    def refuses(first, last):
+        if last > 3:
+            raise ValueError("too far")
+
+    @numba.njit(nogil=True)
+    def outer(address, last):
+        call(address, 0, last)
+        return last
+
+    address = address_of(refuses, 0, 1)
+    assert outer(address, 3) == 3
+    with pytest.raises(ValueError, match="too far"):
+        outer(address, 4)

@@ -207,3 +207,12 @@ def test_it_is_for_homogeneous_units_in_space():
     found.predict(theta, x)
     with pytest.raises(BackendError, match="d=2 with bias"):
         found.predict(theta[:, :3].copy(), x)  # the same samples, in the plane
+
+
+@pytest.mark.parametrize("power", [600, -600])
+def test_very_large_and_very_small_inputs_scale(power):
+    """A power of two changes no digit: φ(2^k x) = 2^k φ(x) for a unit of degree 1, though |x|² over- or underflows."""
+    theta, _, x, r = problem(300, 200, False)
+    kernels_of, scale = mine("relu", "float64"), 2.0**power
+    assert np.array_equal(kernels_of.predict(theta, scale * x), scale * kernels_of.predict(theta, x))
+    assert np.array_equal(kernels_of.drift(theta, scale * x, r), scale * kernels_of.drift(theta, x, r))
