@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["adaptive_steps", "applies", "fixed_steps"]
 
-ALONE = 50_000
-"""Pairs of a gradient evaluation below which one thread is faster than several that wait for one another."""
+ALONE = 200_000
+"""Multiplications of a gradient evaluation, m n (d + 2), below which one thread is faster than several that wait."""
 
 BURST = 0.05
 """Seconds that a compiled call lasts at most, unless a single step takes longer: Ctrl-C waits for it."""
@@ -100,7 +100,8 @@ def _bursts(left: Callable[[], float], deadline: float) -> Iterator[int]:
 def _loop(field: Field, loop: Callable) -> Callable:
     """The compiled loop over the steps of a field, as a function of what follows `problem`."""
     problem = problem_of(field)
-    serial = len(field.theta0) * len(field.x) < ALONE
+    (n, d), m = field.x.shape, len(field.theta0)
+    serial = m * n * (d + 2) < ALONE
     return lambda *arguments: team.run(loop, problem.squares.shape[1], serial, problem, *arguments)
 
 

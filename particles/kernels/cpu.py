@@ -225,7 +225,8 @@ def _drift(sigma, dsigma, d, bias, real):
     def drift(first, last, theta, x, r, force):
         m, n, p = theta.shape[0], x.shape[0], theta.shape[1]
         tile, f, total = local_rows(), local_rows(), local_totals()  # rows c, w_1 .. w_d, b
-        for i0 in range(first * PARTICLES, min(last * PARTICLES, m), width):
+        end = min(last * PARTICLES, m)
+        for i0 in range(first * PARTICLES, end, width):
             for lane in range(width):
                 for k in range(d + 2):  # a particle that is not there is the last one again
                     tile[k, lane] = theta[min(i0 + lane, m - 1), k] if k < p else real(0)
@@ -247,7 +248,7 @@ def _drift(sigma, dsigma, d, bias, real):
                 for k in range(d + 2):
                     for lane in range(width):
                         total[k, lane] += f[k, lane]
-            for lane in range(min(width, m - i0)):
+            for lane in range(min(width, end - i0)):
                 force[i0 + lane, 0] = total[0, lane]
                 for k in range(1, p):
                     force[i0 + lane, k] = tile[0, lane] * total[k, lane]

@@ -83,8 +83,10 @@ def _sum_over_particles(term, d, bias, real, tangent):
             for j0 in range(start, min(start + SAMPLES, n), width):
                 samples = min(width, n - j0)
                 for k in range(d):
-                    for lane in range(width):  # a sample that is not there is the last one again
-                        x[k, lane] = xt[k, min(j0 + lane, n - 1)]
+                    for lane in range(samples):
+                        x[k, lane] = xt[k, j0 + lane]
+                    for lane in range(samples, width):  # the last sample again: its σ is finite
+                        x[k, lane] = xt[k, n - 1]
                 for lane in range(samples):
                     partial[group, j0 + lane] = 0.0
                 for block in range(group * blocks // groups, (group + 1) * blocks // groups):
@@ -124,7 +126,8 @@ def drift(sigma, dsigma, d, bias, real):
         z, c, b, f_c, f_b, total_c, total_b = (
             local_panel(), local_row(), local_row(), local_row(), local_row(), local_sum(), local_sum()
         )  # fmt: skip
-        for i0 in range(first * PARTICLES, min(last * PARTICLES, m), width):
+        end = min(last * PARTICLES, m)
+        for i0 in range(first * PARTICLES, end, width):
             for lane in range(width):
                 i = min(i0 + lane, m - 1)  # a particle that is not there is the last one again
                 c[lane], b[lane] = theta[i, 0], theta[i, d + 1] if bias else real(0)
@@ -158,7 +161,7 @@ def drift(sigma, dsigma, d, bias, real):
                 for k in range(d):
                     for lane in range(width):
                         total_w[k, lane] += f_w[k, lane]
-            for lane in range(min(width, m - i0)):
+            for lane in range(min(width, end - i0)):
                 force[i0 + lane, 0] = total_c[lane]
                 for k in range(d):
                     force[i0 + lane, 1 + k] = c[lane] * total_w[k, lane]

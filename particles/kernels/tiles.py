@@ -19,7 +19,7 @@ from numba.np.numpy_support import from_dtype
 from particles.kernels.compile import FASTMATH
 
 SAMPLES = 512  # samples in a task of predict and push
-PARTICLES = 128  # particles in a task of drift
+PARTICLES = 32  # particles in a task of drift
 GROUPS = 32  # at most so many partial sums over each half of the cloud, whatever m, the threads or the ranks
 FLUSH = 256  # terms summed in the kernel's precision before they are added in float64
 REGISTER = 64  # bytes in a SIMD register; where they are shorter, one of these is two or four of them
