@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import pickle
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
@@ -30,6 +32,17 @@ from numba.core.serialize import dumps
 
 from particles.errors import BackendError
 from particles.kernels.elementary import FORMS
+
+
+def _count_from_afar() -> None:
+    # Numba tells functions apart in machine code by a count that starts at 1 in every process. Two kernels from the
+    # cache, compiled by two processes, could bear one name, and one of them be called in place of the other.
+    FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+_count_from_afar()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_from_afar)
 
 FASTMATH = {"contract"}  # multiply-add only: no sum is reassociated, so the bits do not depend on threads
 

@@ -323,3 +323,28 @@ def test_processes_share_kernels_and_an_edited_unit_never_meets_a_stale_one(cach
 
     assert run(1.0) == ["6.0", "compiled"]
     assert run(1.0, 5.0) == ["6.0", "found", "30.0", "compiled"]
+
+
+NAME_IN_MACHINE_CODE = """
+import os, sys
+import numpy as np
+from particles import kernels
+from particles.kernels.cpu import _compiled, _predict
+
+if sys.argv[2] == "forked" and (child := os.fork()):
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+backend = kernels.load("cpu", sys.argv[1])
+backend.predict(np.ones((1, 3)), np.ones((1, 1)))
+(compiled,) = _compiled(_predict, backend.unit, 1, True, "float64").overloads.values()
+print(compiled.fndesc.llvm_func_name, flush=True)
+"""
+
+
+def test_kernels_that_two_processes_compiled_do_not_share_a_name(tmp_path):
+    """A third process that loads both from the cache would call one of them in place of the other."""
+    names = []
+    for unit, how in [("relu", "itself"), ("abs", "itself"), ("tanh", "forked"), ("sin", "forked")]:
+        command = [sys.executable, "-c", NAME_IN_MACHINE_CODE, unit, how]
+        environment = os.environ | {"PARTICLES_CACHE": str(tmp_path)}
+        names += subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(names)) == 4
