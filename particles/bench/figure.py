@@ -66,8 +66,9 @@ def _draw(ax: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
     face = "white" if name == "planar" else INK
     ax.plot(*points.T, color=INK, marker="o", markersize=8, markerfacecolor=face, linewidth=3.4, zorder=4)
     text = {"textcoords": "offset points", "color": INK, "zorder": 5, "annotation_clip": False, "va": "top"}
-    ax.annotate(OURS[name], points[-1], (14, -2), fontsize=14, weight="bold", **text)
-    ax.annotate(_gain(curves, name), points[-1], (14, -21), fontsize=12, **text)
+    up = -2 if name == "planar" else 30  # the planar curve ends beyond, a little below the other's name
+    ax.annotate(OURS[name], points[-1], (14, up), fontsize=14, weight="bold", **text)
+    ax.annotate(_gain(curves, name), points[-1], (14, up - 19), fontsize=12, **text)
 
 
 def _limit(ax: Axes, sweep: Sequence[Mapping], slowest: float) -> None:
