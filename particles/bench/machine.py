@@ -12,11 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter, sleep
 
-import numba
 import numpy as np
 
 from particles.kernels import threads
-from particles.kernels.compile import FASTMATH, compiled_scalar
+from particles.kernels.compile import compiled_scalar
+from particles.kernels.tiles import jit
 from particles.units import Unit
 
 DTYPES = ("float32", "float64")
@@ -86,7 +86,6 @@ def instructions(dtype: str) -> dict:
 
 @cache
 def _chains() -> Callable:
-    jit = numba.njit(nogil=True, fastmath=FASTMATH, boundscheck=False, error_model="numpy")
 
     @jit
     def four(v, a, b):
@@ -130,7 +129,6 @@ def unit_seconds(unit: Unit, dtype: str) -> float:
     A gradient evaluation needs no less for a pair, however its sums are done.
     """
     sigma, dsigma = compiled_scalar(unit.sigma, dtype), compiled_scalar(unit.dsigma, dtype)
-    jit = numba.njit(nogil=True, fastmath=FASTMATH, boundscheck=False, error_model="numpy")
     size, rounds = 1024, 5000
 
     @jit

@@ -14,9 +14,10 @@ from numba.core.errors import NumbaError
 from particles.kernels import team
 from particles.kernels.address import address_of, call
 from particles.kernels.compile import explain
-from particles.kernels.cpu import PARTICLES, SAMPLES, Cpu, compiled_sums, partial_sums, read_only
+from particles.kernels.cpu import Cpu, compiled_sums, partial_sums, read_only
 from particles.kernels.risk import SAMPLES as LOSS_SAMPLES
 from particles.kernels.risk import blocks, compiled_loss, in_order
+from particles.kernels.tiles import PARTICLES, SAMPLES
 
 if TYPE_CHECKING:
     from particles.field import Field

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from particles.kernels.compile import cached
-from particles.kernels.cpu import PARTICLES
+from particles.kernels.tiles import PARTICLES
 
 
 def _shared(function):

@@ -29,6 +29,7 @@ from particles.kernels import threads
 from particles.kernels.compile import cached
 from particles.kernels.cpu import Cpu, read_only
 from particles.kernels.interface import check
+from particles.kernels.kept import Kept
 from particles.units import Unit
 
 PARTICLES = 4096  # particles in a task
@@ -89,8 +90,7 @@ class Planar(Cpu):
 
     def __init__(self, unit: Unit, dtype: np.dtype):
         super().__init__(unit, dtype)
-        self._sorted: tuple[np.ndarray | None, Circle | None] = (None, None)
-        self._found: tuple[np.ndarray | None, Circle | None, np.ndarray | None] = (None, None, None)
+        self._sorted, self._found = Kept(), Kept()
 
     def predict(self, theta, x):
         return self._running_sums(theta, theta, x, check(self.dtype, theta, x), tangent=False)
@@ -130,22 +130,17 @@ class Planar(Cpu):
         return sides(self.unit)
 
     def _circle(self, x, bias):
-        known, circle = self._sorted  # at once: another thread may put its own there
-        if known is not x:
-            circle = sorted_samples(x, bias)
-            if not x.flags.writeable:
-                self._sorted = (x, circle)
-        return circle
+        return self._sorted.of(x, lambda: sorted_samples(x, bias))
 
     def _places(self, theta, circle):
         """(m, 2): low and high of every particle."""
-        known, on, places = self._found
-        if known is not theta or on is not circle:
+
+        def find():
             places = np.empty((len(theta), 2), np.int32)
             threads.share(_tasks(theta), PAIRS * len(theta), _find, read_only(theta), *circle[1:], places)
-            if not theta.flags.writeable:
-                self._found = (theta, circle, places)
-        return places
+            return places
+
+        return self._found.of(theta, find, on=circle)
 
 
 def _tasks(theta: np.ndarray) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from particles.kernels import threads
-from particles.kernels.compile import FASTMATH, cached, compiled_scalar, explain
+from particles.kernels.compile import cached, compiled_scalar, explain
+from particles.kernels.tiles import jit
 
 SAMPLES = 256  # samples in a block
 
@@ -50,8 +51,7 @@ def compiled_loss(value: Callable, slope: Callable) -> Callable:
                 residual[j] = compiled_slope(f[j], y[j])
             totals[block] = total
 
-    kernel = numba.njit(loss, nogil=True, fastmath=FASTMATH, boundscheck=False, error_model="numpy")
-    return cached(kernel, value, slope)
+    return cached(jit(loss), value, slope)
 
 
 def _in_order(terms):

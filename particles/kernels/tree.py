@@ -33,6 +33,7 @@ from particles.kernels import threads
 from particles.kernels.compile import FASTMATH, cached
 from particles.kernels.cpu import Cpu, read_only
 from particles.kernels.interface import check
+from particles.kernels.kept import Kept
 from particles.kernels.planar import is_upper, line_angle, sides, two_sided
 from particles.units import Unit
 
@@ -74,8 +75,7 @@ class Tree(Cpu):
 
     def __init__(self, unit: Unit, dtype: np.dtype):
         super().__init__(unit, dtype)
-        self._grown: tuple[np.ndarray | None, Boxes | None] = (None, None)
-        self._sorted: tuple[np.ndarray | None, Boxes | None, np.ndarray | None] = (None, None, None)
+        self._grown, self._sorted = Kept(), Kept()
 
     def predict(self, theta, x):
         return self._handed_down(theta, theta, x, check(self.dtype, theta, x), tangent=False)
@@ -123,20 +123,10 @@ class Tree(Cpu):
         return sides(self.unit)
 
     def _boxes(self, x, bias):
-        known, boxes = self._grown  # at once: another thread may put its own there
-        if known is not x:
-            boxes = grown(x, bias)
-            if not x.flags.writeable:
-                self._grown = (x, boxes)
-        return boxes
+        return self._grown.of(x, lambda: grown(x, bias))
 
     def _order(self, theta, boxes, bias):
-        known, on, order = self._sorted
-        if known is not theta or on is not boxes:
-            order = walking_order(theta, boxes.nodes[1], bias)
-            if not theta.flags.writeable:
-                self._sorted = (theta, boxes, order)
-        return order
+        return self._sorted.of(theta, lambda: walking_order(theta, boxes.nodes[1], bias), on=boxes)
 
 
 def grown(x: np.ndarray, bias: bool) -> Boxes:

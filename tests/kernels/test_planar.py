@@ -1,7 +1,11 @@
 """The planar kernels against the reference: exact, whatever lies on a kink, and in O(n + m)."""
 
+from functools import partial
+
+import exact_sums
 import numpy as np
 import pytest
+from exact_sums import bound
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,30 +21,11 @@ each_plane = pytest.mark.parametrize("bias", [False, True], ids=["x in R²", "x 
 each_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
 
-def problem(m, n, bias, dtype, seed=0):
-    rng = np.random.default_rng(seed)
-    theta, u = rng.standard_normal((2, m, 3)).astype(dtype)
-    x, r = rng.standard_normal((n, 1 if bias else 2)).astype(dtype), rng.standard_normal(n).astype(dtype)
-    return theta, u, x, r
+problem = partial(exact_sums.arrays, 3)
 
 
-def differences(which, dtype, theta, u, x, r):
-    """The largest error of each sum against the reference in float64, in units of the sum of absolute terms."""
-    mine, oracle = kernels.load("planar", which, dtype), kernels.load("reference", which, "float64")
-    theta8, u8, x8, r8 = (a.astype(np.float64) for a in (theta, u, x, r))
-    size = (1 + np.abs(theta8).max()) ** 3 * (1 + np.abs(x8).max()) ** 2
-    pairs = [
-        (mine.predict(theta, x), oracle.predict(theta8, x8), size * len(theta)),
-        (mine.drift(theta, x, r), oracle.drift(theta8, x8, r8), size * np.abs(r8).sum()),
-        (mine.push(theta, u, x), oracle.push(theta8, u8, x8), size * len(theta) * (1 + np.abs(u8).max())),
-    ]
-    return [np.abs(a - b).max() / scale for a, b, scale in pairs]
-
-
-# Sums of n + m terms in float64, each with some rounding errors: (n + m) ε is a bound, ε√(n + m) what is seen. The
-# result is rounded to the precision of the cloud.
-def bound(dtype, count):
-    return count * np.finfo(np.float64).eps + np.finfo(dtype).eps
+def differences(which, dtype, *arrays):
+    return exact_sums.errors(kernels.load("planar", which, dtype), which, *arrays)
 
 
 @each_unit

@@ -1,7 +1,11 @@
 """The tree kernels against the reference: exact, whatever lies on a kink, and with fewer than n·m pairs."""
 
+from functools import partial
+
+import exact_sums
 import numpy as np
 import pytest
+from exact_sums import bound
 
 import particles as pt
 from particles import kernels
@@ -19,29 +23,11 @@ def mine(which="relu", dtype="float64"):
     return Tree(unit(which), np.dtype(dtype))
 
 
-def problem(m, n, bias, dtype="float64", seed=0):
-    rng = np.random.default_rng(seed)
-    theta, u = rng.standard_normal((2, m, 4)).astype(dtype)
-    x, r = rng.standard_normal((n, 2 if bias else 3)).astype(dtype), rng.standard_normal(n).astype(dtype)
-    return theta, u, x, r
+problem = partial(exact_sums.arrays, 4)
 
 
-def differences(which, theta, u, x, r):
-    """The largest error of each sum against the reference in float64, in units of the sum of absolute terms."""
-    found, oracle = mine(which, theta.dtype), kernels.load("reference", which)
-    theta8, u8, x8, r8 = (a.astype(np.float64) for a in (theta, u, x, r))
-    size = (1 + np.abs(theta8).max()) ** 3 * (1 + np.abs(x8).max()) ** 2
-    pairs = [
-        (found.predict(theta, x), oracle.predict(theta8, x8), size * len(theta)),
-        (found.drift(theta, x, r), oracle.drift(theta8, x8, r8), size * np.abs(r8).sum()),
-        (found.push(theta, u, x), oracle.push(theta8, u8, x8), size * len(theta) * (1 + np.abs(u8).max())),
-    ]
-    return [np.abs(a - b).max() / scale for a, b, scale in pairs]
-
-
-# Sums of n or m terms in float64, each with some rounding errors: the result is rounded to the precision of the cloud.
-def bound(dtype, count):
-    return count * np.finfo(np.float64).eps + np.finfo(dtype).eps
+def differences(which, *arrays):
+    return exact_sums.errors(mine(which, arrays[0].dtype), which, *arrays)
 
 
 @each_unit
