@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -40,12 +41,12 @@ def fixed_steps(flow: FixedStep, field: Field, state: FixedState, goal: float, d
         DivergenceError: the risk diverged; the state is that of the last good step.
         BackendError: a unit or a loss that Numba cannot compile.
     """
-    steps = _loop(field, _fixed)
+    engine = _engine(field)
     a, b = _table(flow.tableau.a), np.array(flow.tableau.b)
     delta = state.displacement = state.displacement.copy()
     room = np.empty_like(delta), np.empty((len(b), *delta.shape), delta.dtype)
-    for count in _bursts(lambda: goal - state.step, deadline):
-        done, risk = steps(a, b, flow.dt, count, delta, *room)
+    for count in engine.bursts(lambda: goal - state.step, deadline):
+        done, risk = engine.run(_fixed, a, b, flow.dt, count, delta, *room)
         state.step += done
         if done < count:
             field.check_risk(risk)
@@ -58,7 +59,7 @@ def adaptive_steps(flow: Adaptive, field: Field, state: AdaptiveState, step: flo
         DivergenceError: the step shrank to nothing; the state is that of the last good step.
         BackendError: a unit or a loss that Numba cannot compile.
     """
-    steps = _loop(field, _adaptive)
+    engine = _engine(field)
     table = flow.tableau
     a, b, e = _table(table.a), np.array(table.b), np.array(table.error)
     tolerances = flow.rtol, flow.atol * field.mobility
@@ -68,9 +69,9 @@ def adaptive_steps(flow: Adaptive, field: Field, state: AdaptiveState, step: flo
     k[0] = state.velocity
     ends = state.displacement, state.displacement_before, state.velocity_before
     room = np.empty_like(state.displacement), np.empty_like(state.displacement)
-    for count in _bursts(lambda: step - state.step if state.t < t else 0, deadline):
-        done, state.t, state.h, state.t_before, vanishing = steps(
-            a, b, e, *tolerances, count, t, state.t, state.h, state.t_before, *ends, *room, k
+    for count in engine.bursts(lambda: step - state.step if state.t < t else 0, deadline):
+        done, state.t, state.h, state.t_before, vanishing = engine.run(
+            _adaptive, a, b, e, *tolerances, count, t, state.t, state.h, state.t_before, *ends, *room, k
         )
         state.step += done
         state.velocity = k[0].copy()
@@ -83,26 +84,42 @@ def _table(rows: tuple) -> np.ndarray:
     return np.array([[*row, *[0.0] * (len(rows) - len(row))] for row in rows])
 
 
-def _bursts(left: Callable[[], float], deadline: float) -> Iterator[int]:
-    """Numbers of steps to take at a time, as many as fit before the deadline, until none is left."""
-    count = 1
-    while (wanted := left()) > 0:
-        count = int(min(count, wanted))
-        began = time.perf_counter()
-        yield count
-        now = time.perf_counter()
-        if now >= deadline:
-            return
-        fitting = count * min(BURST, deadline - now) / (now - began)
-        count = max(1, int(min(4 * count, fitting)))
+class Engine:
+    """A field made ready for compiled loops: its arrays and kernels, and the seconds that a step of it takes.
+
+    Kept from call to call: between two frames there may be a few steps, and to make it takes longer than they do.
+    """
+
+    def __init__(self, field: Field):
+        (n, d), m = field.x.shape, len(field.theta0)
+        self.problem = problem_of(field)
+        self.serial = m * n * (d + 2) < ALONE
+        self.pace = math.inf
+
+    def run(self, loop: Callable, *arguments) -> tuple:
+        """loop(crew, problem, *arguments) on a team of threads."""
+        return team.run(loop, self.problem.squares.shape[1], self.serial, self.problem, *arguments)
+
+    def bursts(self, left: Callable[[], float], deadline: float) -> Iterator[int]:
+        """Numbers of steps to take at a time, as many as fit before the deadline, until none is left."""
+        most = math.inf
+        while (wanted := left()) > 0:
+            began = time.perf_counter()
+            count = max(1, int(min(min(BURST, deadline - began) / self.pace, most, wanted)))
+            yield count
+            now = time.perf_counter()
+            if now >= deadline:
+                return
+            self.pace, most = (now - began) / count, 4 * count
 
 
-def _loop(field: Field, loop: Callable) -> Callable:
-    """The compiled loop over the steps of a field, as a function of what follows `problem`."""
-    problem = problem_of(field)
-    (n, d), m = field.x.shape, len(field.theta0)
-    serial = m * n * (d + 2) < ALONE
-    return lambda *arguments: team.run(loop, problem.squares.shape[1], serial, problem, *arguments)
+_engines: WeakKeyDictionary[Field, Engine] = WeakKeyDictionary()
+
+
+def _engine(field: Field) -> Engine:
+    if field not in _engines:
+        _engines[field] = Engine(field)
+    return _engines[field]
 
 
 def compiled_loop(function):

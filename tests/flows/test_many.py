@@ -153,17 +153,18 @@ def test_an_adaptive_step_that_shrinks_to_nothing_is_told():
 
 
 class Clock:
-    """A clock on which a step takes `seconds`."""
+    """A clock on which a step takes `seconds`, and an engine that goes by it."""
 
     def __init__(self, seconds):
         self.seconds, self.now = seconds, 0.0
+        self.engine = many.Engine(field_of(m=1, n=1, d=1))
 
     def perf_counter(self):
         return self.now
 
     def bursts(self, steps, deadline):
         left, taken = [steps], []
-        for count in many._bursts(lambda: left[0], deadline):
+        for count in self.engine.bursts(lambda: left[0], deadline):
             taken.append(count)
             left[0] -= count
             self.now += count * self.seconds + 1e-9
@@ -182,3 +183,12 @@ def test_bursts_grow_until_they_fill_a_chunk_and_keep_the_deadline(monkeypatch, 
     clock.now = 0.0
     assert sum(clock.bursts(10**9, 0.02)) * seconds <= max(0.02, seconds) * (1 + 1e-6)
     assert clock.bursts(0, math.inf) == []
+
+
+def test_the_next_call_begins_at_the_pace_of_the_last(monkeypatch):
+    clock = Clock(1e-4)
+    monkeypatch.setattr(many, "time", clock)
+    assert clock.bursts(300, math.inf)[0] == 1
+    assert clock.bursts(300, math.inf) == [300]
+
+
