@@ -45,7 +45,7 @@ def fixed_steps(flow: FixedStep, field: Field, state: FixedState, goal: float, d
     a, b = _table(flow.tableau.a), np.array(flow.tableau.b)
     delta = state.displacement = state.displacement.copy()
     room = np.empty_like(delta), np.empty((len(b), *delta.shape), delta.dtype)
-    for count in engine.bursts(lambda: goal - state.step, deadline):
+    for count in engine.bursts(state, lambda: goal - state.step, deadline):
         done, risk = engine.run(_fixed, a, b, flow.dt, count, delta, *room)
         state.step += done
         if done < count:
@@ -69,7 +69,7 @@ def adaptive_steps(flow: Adaptive, field: Field, state: AdaptiveState, step: flo
     k[0] = state.velocity
     ends = state.displacement, state.displacement_before, state.velocity_before
     room = np.empty_like(state.displacement), np.empty_like(state.displacement)
-    for count in engine.bursts(lambda: step - state.step if state.t < t else 0, deadline):
+    for count in engine.bursts(state, lambda: step - state.step if state.t < t else 0, deadline):
         done, state.t, state.h, state.t_before, vanishing = engine.run(
             _adaptive, a, b, e, *tolerances, count, t, state.t, state.h, state.t_before, *ends, *room, k
         )
@@ -100,17 +100,20 @@ class Engine:
         """loop(crew, problem, *arguments) on a team of threads."""
         return team.run(loop, self.problem.squares.shape[1], self.serial, self.problem, *arguments)
 
-    def bursts(self, left: Callable[[], float], deadline: float) -> Iterator[int]:
-        """Numbers of steps to take at a time, as many as fit before the deadline, until none is left."""
+    def bursts(self, state: FixedState | AdaptiveState, left: Callable[[], float], deadline: float) -> Iterator[int]:
+        """Numbers of steps to take a state on, as many at a time as fit before the deadline, until none is left.
+
+        Fewer may be taken, where a goal in time is reached: the pace is that of the steps that were.
+        """
         most = math.inf
         while (wanted := left()) > 0:
-            began = time.perf_counter()
+            began, before = time.perf_counter(), state.step
             count = max(1, int(min(min(BURST, deadline - began) / self.pace, most, wanted)))
             yield count
             now = time.perf_counter()
             if now >= deadline:
                 return
-            self.pace, most = (now - began) / count, 4 * count
+            self.pace, most = (now - began) / max(1, state.step - before), 4 * count
 
 
 _engines: WeakKeyDictionary[Field, Engine] = WeakKeyDictionary()

@@ -11,6 +11,7 @@ from particles.data import Data
 from particles.errors import DivergenceError
 from particles.field import Field, LinearisedField
 from particles.flows import many
+from particles.flows.fixed import FixedState
 from particles.kernels import threads
 from particles.scaling import MEAN_FIELD, NTK
 from particles.units import Unit
@@ -162,12 +163,14 @@ class Clock:
     def perf_counter(self):
         return self.now
 
-    def bursts(self, steps, deadline):
-        left, taken = [steps], []
-        for count in self.engine.bursts(lambda: left[0], deadline):
+    def bursts(self, steps, deadline, of_these=None):
+        """The numbers of steps asked for; of each only so many are taken, if there is a limit."""
+        state, taken = FixedState(0, None), []
+        for count in self.engine.bursts(state, lambda: steps - state.step, deadline):
             taken.append(count)
-            left[0] -= count
-            self.now += count * self.seconds + 1e-9
+            done = min(count, of_these or count)
+            state.step += done
+            self.now += done * self.seconds + 1e-9
         return taken
 
 
@@ -192,3 +195,8 @@ def test_the_next_call_begins_at_the_pace_of_the_last(monkeypatch):
     assert clock.bursts(300, math.inf) == [300]
 
 
+def test_steps_that_were_not_taken_do_not_count(monkeypatch):
+    """An adaptive flow stops at a time: three steps of a thousand that were asked for are three."""
+    clock = Clock(1e-4)
+    monkeypatch.setattr(many, "time", clock)
+    assert max(clock.bursts(3000, math.inf, of_these=3)) * clock.seconds <= many.BURST
