@@ -43,6 +43,7 @@ _HOME = {
 _MODULES = (
     "data",
     "errors",
+    "fits",
     "flows",
     "kernels",
     "laws",
@@ -51,6 +52,7 @@ _MODULES = (
     "random",
     "record",
     "scaling",
+    "theory",
     "units",
 )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import particles
 from particles.errors import ArgumentError, ParticlesError
 
-OK, WRONG, INTERRUPTED = 0, 2, 130
+OK, NOT_ALL_HOLD, WRONG, INTERRUPTED = 0, 1, 2, 130
 FOLDER = Path("runs")
 
 
@@ -59,7 +59,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="run a simulation", allow_abbrev=False, add_help=False)
-    run.add_argument("name", metavar="NAME", nargs="?", help="its name, as `particles list` shows it")
+    run.add_argument("name", metavar="NAME", nargs="?", help="its name, as `particles list` shows it, or all")
     _add_run_options(run, argv)
 
     resume = commands.add_parser("resume", help="go on with a run or a study that was stopped", allow_abbrev=False)
@@ -95,7 +95,9 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
     """The options every simulation takes, then those of the one that is named on this command line."""
     parser.add_argument("-h", "--help", action="store_true", help="show this help")
     parser.add_argument("--out", type=Path, help="the folder for its runs, figures and summary (default: runs/NAME)")
-    parser.add_argument("--quick", action="store_true", help="a small version that ends in a few seconds")
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--quick", action="store_true", help="a small version that ends in a few seconds")
+    level.add_argument("--full", action="store_true", help="as large as in the paper")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     parser.add_argument("--dtype", default="float64", help="float64 or float32 (default: %(default)s)")
     parser.add_argument("--backend", default="auto", help="auto, cpu, planar, tree or reference (default: %(default)s)")
@@ -107,9 +109,9 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
         return
     from particles.study import script, scripts
 
-    known = scripts()
+    known = {**scripts(), "all": ""}
     name = next((word for word in argv[1:] if word in known), argv[1])
-    if name in known or not name.startswith("-"):
+    if name != "all" and (name in known or not name.startswith("-")):
         module = script(name)
         parser.description = module.__doc__
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -145,14 +147,16 @@ def _bench(options: argparse.Namespace) -> None:
         bench(options.out or FOLDER / "bench", words=["particles", *options.words], **chosen)
 
 
-def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.help or options.name is None:
         parser.print_help()
         if options.name is None and not options.help:
             raise ArgumentError("no simulation is named", "choose one that `particles list` shows")
-        return
+        return OK
     from particles.study import Study, script, verdicts
 
+    if options.name == "all":
+        return _run_all(options)
     module = script(options.name)
     _use_threads(options.threads)
     shared = {"name", "act", "help", "debug", "out", "resume", "force", "threads"}
@@ -169,6 +173,32 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if summary["claims"]:
         print(verdicts(summary["claims"]))
     print(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir() if not p.name.startswith('.')))}")
+    return OK
+
+
+def _run_all(options: argparse.Namespace) -> int:
+    """Every simulation with the options they share, each in its own folder; then the table of verdicts."""
+    from particles.gallery import good, overview, summaries
+    from particles.study import flags, scripts
+
+    folder = options.out or FOLDER
+    passed = ("quick", "full", "seed", "dtype", "backend", "threads")
+    words = flags({name: getattr(options, name) for name in passed})
+    how = flags({"resume": options.resume, "force": options.force})
+    codes = []
+    for name, claim in scripts().items():
+        if options.resume and name in summaries(folder):
+            continue
+        print(f"\n{name}: {claim}", flush=True)
+        codes.append(main(["run", name, *words, *how, "--out", str(folder / name)]))
+        if codes[-1] == INTERRUPTED:
+            again = ["particles", "run", "all", *words, "--resume", "--out", str(folder)]
+            print(f"Go on with the rest: {shlex.join(again)}", file=sys.stderr)
+            return INTERRUPTED
+    found = summaries(folder)
+    print(f"\n{overview(found)}")
+    hold = all(good(summary["claims"]) == len(summary["claims"]) for summary in found.values())
+    return max(codes, default=OK) if any(codes) else OK if hold else NOT_ALL_HOLD
 
 
 def _resume(options: argparse.Namespace) -> int:

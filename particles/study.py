@@ -34,7 +34,7 @@ class Claim:
 
     Arguments:
         claim, source: the statement, and the paper or section it is from.
-        expected, measured: the two numbers.
+        expected, measured: the two numbers; `expected` is the bound where the claim is one.
         standard_error: of the measured one, over seeds; None for a deterministic one.
         ok: the verdict.
     """
@@ -67,6 +67,7 @@ class Study:
         self.options = dict(options)
         self.resume, self.force = resume, force
         self.claims: list[Claim] = []
+        self.figures: list[str] = []
         self._began = time.perf_counter()
         self._enter()
 
@@ -87,19 +88,36 @@ class Study:
             ) from error
         finally:
             aside.unlink(missing_ok=True)
+        self.figures.append(name)
         return path
 
-    def claim(
+    def agrees(
         self,
         claim: str,
         source: str,
         *,
         expected: float,
         measured: float,
-        ok: bool,
+        within: float,
         standard_error: float | None = None,
     ) -> Claim:
-        """Note a claim with its verdict."""
+        """Note the claim that two numbers agree: within `within`, or within three standard errors if that is more."""
+        ok = abs(measured - expected) <= max(within, 3 * (standard_error or 0.0))
+        return self._claim(claim, source, expected, measured, standard_error, ok)
+
+    def at_most(
+        self, claim: str, source: str, *, bound: float, measured: float, standard_error: float | None = None
+    ) -> Claim:
+        """Note the claim that a number is at most a bound."""
+        return self._claim(claim, source, bound, measured, standard_error, measured <= bound)
+
+    def at_least(
+        self, claim: str, source: str, *, bound: float, measured: float, standard_error: float | None = None
+    ) -> Claim:
+        """Note the claim that a number is at least a bound."""
+        return self._claim(claim, source, bound, measured, standard_error, measured >= bound)
+
+    def _claim(self, claim, source, expected, measured, standard_error, ok) -> Claim:
         error = None if standard_error is None else float(standard_error)
         self.claims.append(Claim(claim, source, float(expected), float(measured), error, bool(ok)))
         return self.claims[-1]
@@ -110,6 +128,7 @@ class Study:
             "finished": True,
             "seconds": round(time.perf_counter() - self._began, 3),
             "claims": [asdict(claim) for claim in self.claims],
+            "figures": self.figures,
             **results,
         }
         self._write(summary)
@@ -149,7 +168,7 @@ class Study:
     def _head(self) -> dict:
         return {
             "name": self.name,
-            "command": shlex.join(["particles", "run", self.name, *_flags(self.options)]),
+            "command": shlex.join(["particles", "run", self.name, *flags(self.options)]),
             "options": self.options,
             "versions": {"particles": particles.__version__, "python": platform.python_version()},
         }
@@ -185,15 +204,21 @@ def read_summary(folder: str | Path) -> dict | None:
 
 
 def scripts() -> dict[str, str]:
-    """The simulation scripts by name, each with the first line of its docstring: the files of sims with a `run`."""
+    """The simulation scripts by name, each with the first line of its docstring: the files of sims with a `run`.
+
+    In the order of the lecture.
+    """
+    from sims import LECTURE
+
     found = importlib.util.find_spec("sims")
     folders = list(found.submodule_search_locations or []) if found else []
     files = [f for folder in folders for f in sorted(Path(folder).glob("*.py")) if not f.name.startswith("_")]
     trees = {f.stem: ast.parse(f.read_text(encoding="utf-8")) for f in files}
+    ordered = [name for name in LECTURE if name in trees] + [name for name in trees if name not in LECTURE]
     return {
-        name: (ast.get_docstring(tree) or "").split("\n")[0]
-        for name, tree in trees.items()
-        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body)
+        name: (ast.get_docstring(trees[name]) or "").split("\n")[0]
+        for name in ordered
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in trees[name].body)
     }
 
 
@@ -244,7 +269,8 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _flags(options: Mapping) -> list[str]:
+def flags(options: Mapping) -> list[str]:
+    """Options as words of a command line; those that are off or None are left out."""
     flags = []
     for key, value in options.items():
         flag = f"--{key.replace('_', '-')}"

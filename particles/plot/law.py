@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from particles.fits import Exponent
 from particles.plot.style import COLORS, INK, RC, faint_grid, slide
 
 
 def power_law(
     widths: np.ndarray,
     values: Mapping[str, np.ndarray],
-    fits: Mapping[str, Mapping[str, float | None]],
+    fits: Mapping[str, Exponent],
     *,
     quantity: str,
     title: str | None = None,
@@ -26,7 +27,7 @@ def power_law(
     Arguments:
         widths: (k,) the widths m.
         values: for each regime ("lazy", "moving", …), its values (seeds, k).
-        fits: for each regime its "exponent" and "standard_error".
+        fits: for each regime its fitted power law.
         quantity: the label of the vertical axis, in mathtext.
         title: above the figure.
     """
@@ -35,14 +36,12 @@ def power_law(
         ax = figure.add_subplot()
         for name, rows in values.items():
             color, fit = COLORS[name], fits[name]
-            mean = rows.mean(axis=0)
-            line = np.exp(np.mean(np.log(mean))) * (widths / np.exp(np.mean(np.log(widths)))) ** fit["exponent"]
-            ax.plot(widths, line, color=color, linewidth=2, alpha=0.7)
+            ax.plot(widths, fit(widths), color=color, linewidth=2, alpha=0.7)
             for row in rows:
                 ax.plot(widths, row, ".", color=color, alpha=0.35, markersize=5)
-            error = "" if fit["standard_error"] is None else rf" \pm {fit['standard_error']:.3f}"
-            label = rf"{name}:  $m^{{\,{fit['exponent']:.3f}{error}}}$"
-            ax.plot(widths, mean, "o", color=color, markersize=8, label=label)
+            error = "" if fit.standard_error is None else rf" \pm {fit.standard_error:.3f}"
+            label = rf"{name}:  $m^{{\,{fit.value:.3f}{error}}}$"
+            ax.plot(widths, rows.mean(axis=0), "o", color=color, markersize=8, label=label)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlabel("width $m$ (particles)")
