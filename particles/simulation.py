@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from particles.losses import loss as loss_of
 from particles.progress import Progress
 from particles.record import recorder as recorder_module
 from particles.record.memory import MemoryStore
-from particles.record.quantities import Moment, Quantity
+from particles.record.quantity import Moment, Quantity
 from particles.record.recorder import Recorder, Series
 from particles.record.run import Run
 from particles.record.store import Store, in_series
@@ -355,7 +356,9 @@ def _setup(field: Field, flow: Flow, series: Sequence[Series], t_end: float) -> 
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
+    """The versions of the packages a run rests on; looked up once, which takes longer than a small run."""
     found = {}
     for package in ("numpy", "numba", "zarr"):
         with contextlib.suppress(PackageNotFoundError):
