@@ -68,8 +68,8 @@ class Field:
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
         self.x = self._inputs(data.x)
         self.x_test = None if data.x_test is None else self._inputs(data.x_test)
-        probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
-        self.x_probe = np.ascontiguousarray(self.x[probes])
+        self.probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
+        self.x_probe = np.ascontiguousarray(self.x[self.probes])
 
     @property
     def theta0(self) -> np.ndarray:

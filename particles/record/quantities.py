@@ -1,98 +1,22 @@
-"""What to record: a quantity is a name, its axes, its unit and how it is computed from one moment of a flow."""
+"""What to record: the table of quantities, by name."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from particles.checks import count_of
 from particles.errors import ArgumentError, unknown_name
-from particles.record.store import ArraySpec
+from particles.record import diagnostics
+from particles.record.quantity import Quantity
 
 if TYPE_CHECKING:
     from particles.field import Field
 
 BLOCK = 4096  # particles whose pre-activations are held at once
-
-
-class Moment:
-    """The cloud at one time of a flow; what several quantities need is computed once.
-
-    Arguments:
-        field: the velocity field, with its data and its start.
-        t: the time.
-        delta: (m, p) the displacement δ = θ - θ_0 in the cloud's precision.
-    """
-
-    def __init__(self, field: Field, t: float, delta: np.ndarray):
-        self.field = field
-        self.t = t
-        self.delta = delta
-
-    @cached_property
-    def theta(self) -> np.ndarray:
-        """θ, (m, p) in the cloud's precision."""
-        return self.field.theta(self.delta)
-
-    @cached_property
-    def f(self) -> np.ndarray:
-        """φ on the training inputs, (n,)."""
-        return self.field.output(self.delta)
-
-    @cached_property
-    def risk(self) -> float:
-        """R(φ)."""
-        return self.field.risk_and_residual(self.f)[0]
-
-    @cached_property
-    def displacement(self) -> np.ndarray:
-        """|θ_i - θ_0i|, (m,) in float64."""
-        return np.sqrt(np.einsum("ij,ij->i", self.delta, self.delta, dtype=np.float64))
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """Something to record at each frame.
-
-    Arguments:
-        name: the attribute of the run it becomes.
-        compute: a function of a Moment, which returns a number or an array.
-        dims: the names of its axes; particle, parameter, sample are known, others are given in `sizes`.
-        sizes: the lengths of axes of its own.
-        unit: the physical unit; "1" for a pure number.
-        description: one sentence for legends and for whoever opens the file.
-        dtype: a NumPy type, or "cloud" for the cloud's precision.
-        constants: arrays written once, by name: (values, dims).
-        options: the arguments it was made with, plain values, kept in the run's set-up.
-
-    >>> mean_c = Quantity("mean_c", lambda moment: moment.theta[:, 0].mean(dtype=float))
-    """
-
-    name: str
-    compute: Callable[[Moment], float | np.ndarray] = field(repr=False)
-    dims: tuple[str, ...] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    unit: str = "1"
-    description: str = ""
-    dtype: str = "float64"
-    constants: Mapping[str, tuple] = field(default_factory=dict, repr=False)
-    options: Mapping = field(default_factory=dict)
-
-    def spec(self, problem: Field, series: str) -> ArraySpec:
-        """Its array in the run of a problem."""
-        cloud = problem.cloud
-        known = {"particle": cloud.m, "parameter": cloud.p, "sample": problem.data.n, **self.sizes}
-        missing = [dim for dim in self.dims if dim not in known]
-        if missing:
-            raise ArgumentError(f"the quantity {self.name!r} has an axis {missing[0]!r} of no length", "give its size")
-        dtype = cloud.dtype.name if self.dtype == "cloud" else self.dtype
-        shape = tuple(known[dim] for dim in self.dims)
-        return ArraySpec(self.name, tuple(self.dims), shape, dtype, self.unit, self.description, series)
 
 
 def _risk(problem: Field) -> Quantity:
@@ -187,7 +111,7 @@ def _kernel_drift(problem: Field) -> Quantity:
     start = problem.tangent_kernel(still)
 
     def compute(now):
-        drift = problem.tangent_kernel(now.delta) - start
+        drift = now.kernel - start
         squares = np.sum(drift**2), np.sum(start**2)  # no BLAS: its sums depend on its threads
         return float(np.sqrt(squares[0] / squares[1])) if squares[1] > 0 else (math.inf if squares[0] > 0 else 0.0)
 
@@ -238,6 +162,7 @@ QUANTITIES: dict[str, Callable[..., Quantity]] = {
     "kernel_drift": _kernel_drift,
     "activation_stability": _activation_stability,
     "second_moment": _second_moment,
+    **diagnostics.QUANTITIES,
 }
 
 SNAPSHOTS_UP_TO = 20_000

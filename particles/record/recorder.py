@@ -10,7 +10,7 @@ import numpy as np
 
 from particles.errors import ArgumentError, RunMismatchError
 from particles.record import quantities, triggers
-from particles.record.quantities import Moment, Quantity
+from particles.record.quantity import Moment, Quantity
 from particles.record.store import ArraySpec
 from particles.record.triggers import Goal, LogSpaced, Trigger
 
