@@ -15,6 +15,7 @@ from PIL import Image
 import particles as pt
 from particles.cli import main
 from particles.kernels import threads
+from sims import LECTURE
 
 
 def command(*words, **options):
@@ -147,7 +148,7 @@ def test_python_m_sims_is_particles_run(tmp_path):
 def test_list_names_every_script_with_its_claim(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["displacement_vs_width", "lazy_vs_moving"]
+    assert [line.split()[0] for line in lines] == list(LECTURE)
     assert all(len(line.split()) > 5 for line in lines)
 
 
