@@ -80,12 +80,10 @@ def broken_drift(monkeypatch):
     ("name", "broken"),
     [
         ("displacement_vs_width", broken_power),
-        ("lazy_vs_moving", broken_power),
-        ("tangent_kernel_limit", broken_power),
-        ("relative_scale", broken_power),
+        ("lazy_or_not", broken_power),
         ("exponential_convergence", broken_drift),
-        ("one_step", broken_drift),
         ("linearised_flow", broken_drift),
+        ("one_step", broken_drift),
     ],
 )
 def test_a_broken_engine_turns_a_verdict_red(monkeypatch, tmp_path, name, broken):
