@@ -65,7 +65,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     resume = commands.add_parser("resume", help="go on with a run or a study that was stopped", allow_abbrev=False)
     resume.add_argument("folder", metavar="DIR", help="the folder of the run or of the study")
     resume.add_argument("--t-end", type=float, help="the time to stop at (a run only); default: as it was started")
-    resume.add_argument("--backend", help="another back end to go on with (a run only)")
+    resume.add_argument("--backend", help="another back end to go on with, as cuda or cpu (a run only)")
     resume.set_defaults(act=_resume)
 
     info = commands.add_parser("info", help="say what a folder holds", allow_abbrev=False)
@@ -100,7 +100,11 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
     level.add_argument("--full", action="store_true", help="as large as in the paper")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     parser.add_argument("--dtype", default="float64", help="float64 or float32 (default: %(default)s)")
-    parser.add_argument("--backend", default="auto", help="auto, cpu, planar, tree or reference (default: %(default)s)")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        help="auto, cpu, planar, tree, reference, cuda or cuda-planar (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, help="of the kernels (default: the cores there are)")
     parser.add_argument("--resume", action="store_true", help="go on with the study in the folder")
     parser.add_argument("--force", action="store_true", help="replace the study in the folder")
@@ -121,15 +125,16 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
 def _add_bench_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     parser.description = (
         "Measure this machine's limits, then every regime beside NumPy, PyTorch, JAX and KeOps as far as they are "
-        "installed (the extra `bench`); writes bench.json and bench.png."
+        "installed (the extra `bench`); writes bench.json and bench.png. With --backend cuda the limits are those of "
+        "the GPU, and PyTorch and JAX compute there too."
     )
-    families = "relu, smooth, steps, plane, tree, sweep"
+    families = "relu, smooth, steps, plane, tree, sweep, on a GPU native"
     parser.add_argument("--only", nargs="+", metavar="REGIME", help=f"of {families}; or names, as 'relu-d*-float32'")
     level = parser.add_mutually_exclusive_group()
     level.add_argument("--quick", action="store_true", help="small problems, about 20 seconds (default: 3 minutes)")
     level.add_argument("--full", action="store_true", help="every size and precision: says first how long")
     parser.add_argument("--dtype", help="float64 or float32 alone (default: both)")
-    parser.add_argument("--backend", default="auto", help="one of ours for all regimes (default: those of each)")
+    parser.add_argument("--backend", default="auto", help="one of ours, or cuda (default: those of each regime)")
     parser.add_argument("--threads", type=int, help="cores, for ours and the peers (default: all there are)")
     parser.add_argument("--out", type=Path, help="the folder for the numbers and the figure (default: runs/bench)")
     parser.add_argument("--force", action="store_true", help="replace what is in the folder")

@@ -13,21 +13,33 @@ import particles
 from particles import kernels, random
 from particles.kernels import threads
 from particles.kernels.compile import cache_folder
+from particles.kernels.cuda import simulated
 
-PACKAGES = ("numpy", "numba", "scipy", "matplotlib", "zarr", "tqdm", "scikit-learn", "imageio-ffmpeg")
+PACKAGES = ("numpy", "numba", "scipy", "matplotlib", "zarr", "tqdm", "scikit-learn", "imageio-ffmpeg", "numba-cuda")
+
+CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+"""CuPy has a name for each CUDA: of these, the one that is installed is reported."""
 
 AGREEMENT = {"float64": 1e-12, "float32": 1e-4}
 """Largest relative error against the reference: rounding of sums of a few hundred terms, with a margin of 100."""
 
 
-EXACT_ON = {"planar": {"unit": "relu", "d": 1}, "tree": {"unit": "relu", "d": 2}}
+EXACT_ON = {
+    "planar": {"unit": "relu", "d": 1},
+    "cuda-planar": {"unit": "relu", "d": 1},
+    "tree": {"unit": "relu", "d": 2},
+}
 """Problems for the back ends that are not for all."""
+
+SIMULATED = {"m": 30, "n": 20}
+"""The size where Numba simulates a GPU, thread by thread."""
 
 
 def report() -> tuple[str, bool]:
     """The report as text, and whether every back end that works here agrees with the reference."""
     lines = [f"particles {particles.__version__}, Python {platform.python_version()}, {platform.platform()}"]
-    lines += ["", *(_package(name) for name in PACKAGES)]
+    cupy = next((name for name in CUPY if _version(name)), CUPY[-1])
+    lines += ["", *(f"{name:16}{_version(name) or 'not installed'}" for name in (*PACKAGES, cupy))]
     lines += ["", f"threads         {threads.count()}"]
     lines += [f"compile cache   {cache_folder() or 'none: no folder can be written, kernels are compiled every time'}"]
     lines += [f"video           {_video()}", ""]
@@ -36,8 +48,11 @@ def report() -> tuple[str, bool]:
         if reason is not None:
             lines.append(f"{name:16}no: {reason}")
             continue
+        if name == "cuda":
+            lines.append(f"{name:16}{_device()}")
         for dtype, limit in AGREEMENT.items():
-            error = disagreement(name, dtype, **EXACT_ON.get(name, {}))
+            size = SIMULATED if name in kernels.CUDA and simulated() else {}
+            error = disagreement(name, dtype, **EXACT_ON.get(name, {}), **size)
             healthy &= error <= limit
             verdict = "agrees with" if error <= limit else "DISAGREES with"
             lines.append(f"{name:16}{dtype}  {verdict} the reference: relative error {error:.1e}")
@@ -49,7 +64,7 @@ def disagreement(name: str, dtype: str, unit: str = "tanh", m: int = 300, n: int
     g = random.generator(0, "doctor")
     theta, u = g.standard_normal((2, m, d + 2)).astype(dtype)
     x, r = g.standard_normal((n, d)).astype(dtype), g.standard_normal(n).astype(dtype)
-    mine, oracle = kernels.load(name, unit, dtype), kernels.load("reference", unit, "float64")
+    mine, oracle = kernels.on_host(kernels.load(name, unit, dtype)), kernels.load("reference", unit, "float64")
     theta8, u8, x8, r8 = (a.astype(np.float64) for a in (theta, u, x, r))
     pairs = [
         (mine.predict(theta, x), oracle.predict(theta8, x8)),
@@ -60,11 +75,19 @@ def disagreement(name: str, dtype: str, unit: str = "tanh", m: int = 300, n: int
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
 
 
-def _package(name: str) -> str:
+def _device() -> str:
+    from particles.kernels.cuda.device import describe
+
+    known = describe()
+    size = f", {known['multiprocessors']} multiprocessors, {known['memory'] / 2**30:.0f} GiB"
+    return known["name"] + (size if known["memory"] else "")
+
+
+def _version(package: str) -> str | None:
     try:
-        return f"{name:16}{version(name)}"
+        return version(package)
     except PackageNotFoundError:
-        return f"{name:16}not installed"
+        return None
 
 
 def _video() -> str:

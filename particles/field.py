@@ -5,12 +5,16 @@
 
 A cloud in motion is its start θ_0 and its displacement δ = θ - θ_0, kept apart: in float32 the updates of a very lazy
 particle are smaller than the last digit of θ, but not than that of δ.
+
+Arrays are of the namespace of the back end, `kernels.xp`: NumPy, or a device's, where they then stay.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +26,9 @@ from particles.kernels.risk import risk_and_residual
 from particles.losses import Loss
 from particles.losses import loss as loss_of
 from particles.scaling import Scaling
+
+Array = Any
+"""An array of `kernels.xp`."""
 
 DIVERGED = 1e3
 """A risk that exceeds this many times the larger of its start and the risk of φ = 0 counts as diverged."""
@@ -42,6 +49,8 @@ class Field:
         scaling: α(m) and μ(m).
         loss: a Loss or its name.
         backend: the name of a back end, or "auto" for the one that is fastest for the problem.
+        resident: whether a device keeps the arrays, which are then those of its namespace, as in a simulation; else
+            they are NumPy arrays, and a device has them copied there and back at each call.
 
     Raises:
         ArgumentError: an argument of another type.
@@ -51,7 +60,15 @@ class Field:
 
     linearised = False
 
-    def __init__(self, cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str = "squared", backend: str = "auto"):
+    def __init__(
+        self,
+        cloud: Cloud,
+        data: Data,
+        scaling: Scaling,
+        loss: Loss | str = "squared",
+        backend: str = "auto",
+        resident: bool = False,
+    ):
         for what, value, kind in (("cloud", cloud, Cloud), ("data", data, Data), ("scaling", scaling, Scaling)):
             if not isinstance(value, kind):
                 raise ArgumentError(f"the {what} is {value!r}", f"give a {kind.__name__}")
@@ -63,72 +80,85 @@ class Field:
         self.cloud, self.data, self.scaling, self.loss = cloud, data, scaling, loss_of(loss)
         self.loss.check_targets(data.y)
         if backend == "auto":
-            backend = kernels.choose(cloud.unit, cloud.m, data.n, cloud.d, cloud.bias, cloud.dtype.name)
+            backend = kernels.choose(cloud.unit, cloud.m, data.n, cloud.d, cloud.bias, cloud.dtype.name, resident)
         self.kernels = kernels.load(backend, cloud.unit, cloud.dtype)
+        if not resident:
+            self.kernels = kernels.on_host(self.kernels)
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
-        self.x = self._inputs(data.x)
-        self.x_test = None if data.x_test is None else self._inputs(data.x_test)
         self.probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
-        self.x_probe = np.ascontiguousarray(self.x[self.probes])
+        x, put = self._inputs(data.x), self.kernels.to_device
+        self.theta0, self.x, self.y = put(cloud.theta), put(x), put(data.y)
+        self.x_probe = put(np.ascontiguousarray(x[self.probes]))
+        self.x_test = self.y_test = None
+        if data.x_test is not None:
+            self.x_test, self.y_test = put(self._inputs(data.x_test)), put(data.y_test)
 
     @property
-    def theta0(self) -> np.ndarray:
-        """θ_0, (m, p)."""
-        return self.cloud.theta
+    def still(self) -> Array:
+        """The displacement δ = 0, (m, p)."""
+        return self.kernels.xp.zeros_like(self.theta0)
 
-    def theta(self, displacement: np.ndarray) -> np.ndarray:
-        """θ = θ_0 + δ, (m, p), read-only."""
+    def theta(self, displacement: Array) -> Array:
+        """θ = θ_0 + δ, (m, p), read-only where arrays can be."""
         theta = self.theta0 + displacement
-        theta.flags.writeable = False
+        if isinstance(theta, np.ndarray):
+            theta.flags.writeable = False
         return theta
 
-    def output(self, displacement: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
+    def output(self, displacement: Array, x: Array | None = None) -> Array:
         """φ(x; θ_0 + δ), (n,) in float64; on the training inputs unless x (n, d) is given."""
         return self._output(self._point(displacement), displacement, self.x if x is None else x)
 
-    def risk_and_residual(self, f: np.ndarray) -> tuple[float, np.ndarray]:
-        """R and ℓ'(f, y), (n,), for predictions f (n,) on the training data."""
-        return risk_and_residual(self.loss.value, self.loss.slope, f, self.data.y)
+    def risk_and_residual(self, f: Array) -> tuple[float | Array, Array]:
+        """R and ℓ'(f, y), (n,), for predictions f (n,) on the training data; R stays where they are, as an array ()."""
+        return self._risk_and_residual(f, self.y)
 
-    def test_risk(self, f: np.ndarray) -> float:
+    def test_risk(self, f: Array) -> float:
         """R on the test data, for predictions f on the test inputs."""
-        return risk_and_residual(self.loss.value, self.loss.slope, f, self.data.y_test)[0]
+        return float(self._risk_and_residual(f, self.y_test)[0])
 
-    def velocity(self, displacement: np.ndarray) -> np.ndarray:
+    def velocity(self, displacement: Array, check: Callable[[float | Array], None] | None = None) -> Array:
         """dθ/dt = -μ E_ν[ℓ' ∇g], (m, p) in the cloud's precision.
+
+        Arguments:
+            displacement: δ, (m, p).
+            check: what to do with the risk on the way; None: `check_risk`, for which a device has to be waited for.
 
         Raises:
             DivergenceError: predictions that are no longer finite, or a risk far above its start.
         """
         point = self._point(displacement)
         risk, residual = self.risk_and_residual(self._output(point, displacement, self.x))
-        self.check_risk(risk)
+        (check or self.check_risk)(risk)
         return self._force(point, (-self.mobility / self.data.n) * residual)
 
-    def check_risk(self, risk: float) -> None:
+    def check_risk(self, risk: float | Array) -> None:
         """Refuse a risk that is not finite, or far above its start.
 
         Raises:
             DivergenceError: the risk diverged.
         """
+        risk = float(risk)
         if not risk <= self.risk_limit:
             raise DivergenceError(
                 f"the risk diverged to {risk:.3g}", "take a smaller step, or the adaptive flow, which chooses its own"
             )
 
-    def tangent_kernel(
-        self, displacement: np.ndarray, x: np.ndarray | None = None, x2: np.ndarray | None = None
-    ) -> np.ndarray:
-        """K_t(x, x') = (1/m) Σ_i <∇g(x; θ_i), ∇g(x'; θ_i)>, (n, n2); on the probe inputs unless x is given."""
+    def tangent_kernel(self, displacement: Array, x: Array | None = None, x2: Array | None = None) -> np.ndarray:
+        """K_t(x, x') = (1/m) Σ_i <∇g(x; θ_i), ∇g(x'; θ_i)>, (n, n2); on the probe inputs unless x is given.
+
+        It is a NumPy array, wherever the cloud is: linear algebra with it is small.
+        """
         x = self.x_probe if x is None else x
-        gram = self.kernels.gram(self._point(displacement), x, x if x2 is None else x2)
+        gram = self.kernels.to_host(self.kernels.gram(self._point(displacement), x, x if x2 is None else x2))
         return self.scaling.kernel_weight(self.cloud.m) * gram.astype(np.float64)
 
     @cached_property
     def risk_limit(self) -> float:
         """The risk above which the flow counts as diverged."""
         start, _ = self.risk_and_residual(self.alpha * self._predict(self.theta0, self.x))
-        zero, _ = self.risk_and_residual(np.zeros(self.data.n))
+        zero, _ = self.risk_and_residual(self.kernels.xp.zeros(self.data.n))
+        start, zero = float(start), float(zero)
         if not np.isfinite(start):
             raise DivergenceError("the risk is not finite at the start", "scale the cloud or the data down")
         return DIVERGED * max(start, zero, np.finfo(float).tiny)
@@ -156,7 +186,7 @@ class Field:
 
         Power iteration; beyond MATRIX samples with K v = push(drift(v)), so that no n × n matrix is made.
         """
-        v = random.generator(0, "power iteration").standard_normal(self.data.n)
+        v = self.kernels.to_device(random.generator(0, "power iteration").standard_normal(self.data.n))
         rate, times_kernel = 0.0, self._times_kernel()
         for _ in range(60):
             v = times_kernel(v / _norm(v)) / self.data.n
@@ -167,12 +197,12 @@ class Field:
             raise ArgumentError("the tangent kernel is not finite at the start", "scale the cloud or the inputs down")
         return self.curvature * rate
 
-    def _times_kernel(self) -> Callable[[np.ndarray], np.ndarray]:
+    def _times_kernel(self) -> Callable[[Array], Array]:
         """The function v -> K_0 v, (n,) each, in float64 and without BLAS."""
         weight = self.scaling.kernel_weight(self.cloud.m)
         if self.data.n <= MATRIX:
             kernel = weight * self.kernels.gram(self.theta0, self.x, self.x).astype(np.float64)
-            return lambda v: np.sum(kernel * v, axis=1)
+            return lambda v: (kernel * v).sum(axis=1)
         return lambda v: weight * self.kernels.push(self.theta0, self._force(self.theta0, v), self.x).astype(np.float64)
 
     def _inputs(self, x: np.ndarray) -> np.ndarray:
@@ -184,18 +214,22 @@ class Field:
         x.flags.writeable = False
         return x
 
-    def _point(self, displacement: np.ndarray) -> np.ndarray:
+    def _point(self, displacement: Array) -> Array:
         """Where the gradients are taken, (m, p)."""
         return self.theta(displacement)
 
-    def _output(self, point: np.ndarray, displacement: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def _output(self, point: Array, displacement: Array, x: Array) -> Array:
         return self.alpha * self._predict(point, x)
 
-    def _force(self, point: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return self.kernels.drift(point, self.x, weights.astype(self.cloud.dtype))
+    def _force(self, point: Array, weights: Array) -> Array:
+        return self.kernels.drift(point, self.x, weights.astype(self.cloud.dtype, copy=False))
 
-    def _predict(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return self.kernels.predict(theta, x).astype(np.float64)
+    def _predict(self, theta: Array, x: Array) -> Array:
+        return self.kernels.predict(theta, x).astype(np.float64, copy=False)
+
+    def _risk_and_residual(self, f: Array, y: Array) -> tuple[float | Array, Array]:
+        on_device = getattr(self.kernels, "risk_and_residual", risk_and_residual)
+        return on_device(self.loss.value, self.loss.slope, f, y)
 
 
 class LinearisedField(Field):
@@ -206,19 +240,19 @@ class LinearisedField(Field):
 
     linearised = True
 
-    def _point(self, displacement: np.ndarray) -> np.ndarray:
+    def _point(self, displacement: Array) -> Array:
         return self.theta0
 
-    def _output(self, point: np.ndarray, displacement: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def _output(self, point: Array, displacement: Array, x: Array) -> Array:
         start = self.start if x is self.x else self.alpha * self._predict(point, x)
-        return start + self.alpha * self.kernels.push(point, displacement, x).astype(np.float64)
+        return start + self.alpha * self.kernels.push(point, displacement, x).astype(np.float64, copy=False)
 
     @cached_property
-    def start(self) -> np.ndarray:
+    def start(self) -> Array:
         """φ(x; θ_0) on the training inputs, (n,)."""
         return self.alpha * self._predict(self.theta0, self.x)
 
 
-def _norm(v: np.ndarray) -> float:
+def _norm(v: Array) -> float:
     """|v| without BLAS, whose sum would depend on the number of its threads."""
-    return float(np.sqrt(np.sum(v * v)))
+    return math.sqrt(float((v * v).sum()))

@@ -78,7 +78,7 @@ def simulate(
         loss: a Loss or its name.
         flow: Adaptive() (default), Euler(dt) (= gradient descent), Heun(dt), RungeKutta4(dt), or a name.
         backend: "auto" (the fastest for the problem, named in the progress and in the run's set-up), "cpu", "planar",
-            "tree" or "reference".
+            "tree", "reference"; "cuda" or "cuda-planar": the state stays on the GPU, what is recorded is copied.
         linearised: advance the linearised model φ̄ at θ_0 instead of the network.
         record: the directory of the run; None keeps it in memory.
         recorders: what to record when; by default the standard quantities at 20 log-spaced times a decade.
@@ -143,7 +143,7 @@ def resume(
         path: the directory of the run.
         t_end: the time to stop at; None: the one it was started with.
         unit, loss, quantities: the user's own ones, which a run cannot store.
-        backend: another back end to go on with; None: the same.
+        backend: another back end to go on with; None: the same. Where it changed is in the set-up, `backend_changes`.
         progress: show progress after the first second.
 
     Raises:
@@ -258,7 +258,8 @@ class _Loop:
         began = time.perf_counter()
         marks = {f"goal.{s.name}": s.next_goal for s in self.series}
         marks |= {f"fired.{name}": count for name, count in self.fired.items()}
-        self.store.commit({**{f"flow.{k}": v for k, v in self.flow.pack(self.state).items()}, **marks})
+        state = _moved(self.flow.pack(self.state), self.field.kernels.to_host)
+        self.store.commit({**{f"flow.{k}": v for k, v in state.items()}, **marks})
         self._committed_at = time.perf_counter()
         self._commit_took = self._committed_at - began
         self._buffered = 0
@@ -282,12 +283,14 @@ def _continue(
     if recorders is not None and [Series(r, field).to_dict() for r in recorders] != [s.to_dict() for s in series]:
         raise RunMismatchError("the run records other things", "pass the same recorders, or choose another directory")
     t_end = number_of("t_end", setup["t_end"] if t_end is None else t_end)
-    if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
-        store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), "backend": field.kernels.name})
     if saved is None:  # it was killed before its first commit
         state = flow.start(field)
     else:
-        state = flow.unpack({k.removeprefix("flow."): v for k, v in saved.items() if k.startswith("flow.")})
+        parts = {k.removeprefix("flow."): v for k, v in saved.items() if k.startswith("flow.")}
+        state = flow.unpack(_moved(parts, field.kernels.to_device))
+    if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
+        store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), **_backend(setup, field, flow, state)})
+    if saved is not None:
         ends = [_last_time(store, s.name) for s in series]
         if all(end is not None and end >= t_end for end in ends):
             return Run(store, unit=field.cloud.unit)
@@ -302,7 +305,21 @@ def _continue(
 
 def _field(cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str, backend: str, linearised: bool) -> Field:
     kind = LinearisedField if linearised else Field
-    return kind(cloud, data, scaling, loss, backend)
+    return kind(cloud, data, scaling, loss, backend, resident=True)
+
+
+def _moved(state: Mapping, move: Callable) -> dict:
+    """The parts of a flow's state, its arrays moved to a device or back."""
+    return {name: move(part) if getattr(part, "ndim", 0) else part for name, part in state.items()}
+
+
+def _backend(setup: Mapping, field: Field, flow: Flow, state) -> dict:
+    """The back end that a run goes on with, if it is another, and all the changes that the run has seen."""
+    name, before = field.kernels.name, setup["backend"]
+    if name == before:
+        return {}
+    change = {"step": state.step, "t": flow.t(state), "from": before, "to": name}
+    return {"backend": name, "backend_changes": [*setup.get("backend_changes", []), change]}
 
 
 def _last_time(store: Store, series: str) -> float | None:
@@ -370,7 +387,7 @@ def _constants(field: Field, series: Sequence[Series]) -> dict:
     """The arrays of a run that are written once: the start, the data, and what its quantities need to be read."""
     data = field.data
     arrays = {
-        "theta0": (field.theta0, ("particle", "parameter")),
+        "theta0": (field.cloud.theta, ("particle", "parameter")),
         "x": (data.x, ("sample", "input")),
         "y": (data.y, ("sample",)),
         "x_test": (data.x_test, ("test_sample", "input")),

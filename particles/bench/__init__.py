@@ -1,5 +1,7 @@
-"""The benchmark: this machine's limits, and every regime of the simulator beside what else computes it.
+"""The benchmark: a device's limits, and every regime of the simulator beside what else computes it.
 
-machine.py measures the limits, regimes.py is the table of problems, ours.py and peers.py compute them, check.py
-compares the results, timing.py takes turns, measure.py does all of it for one regime, report.py and figure.py show it.
+device.py is all that differs between the CPU and a GPU: machine.py and accelerator.py measure their limits, regimes.py
+has a table of problems for each. ours.py, and peers.py by the formula of formula.py, compute them, native.py one of
+them in CUDA C; check.py compares the results, timing.py takes turns, measure.py does all of it for one regime,
+report.py and figure.py show it.
 """

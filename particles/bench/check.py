@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from particles.bench import peers
+from particles.bench.formula import arrays_of, numpy_descent, numpy_unit
 from particles.bench.problems import Problem
 from particles.errors import ParticlesError
 
@@ -28,10 +28,15 @@ def tolerance(problem: Problem) -> float:
     return 16 * float(np.finfo(problem.dtype).eps) * k**0.5 * max(1, problem.steps)
 
 
-def joined(problem: Problem, result: Sequence[object]) -> list[np.ndarray]:
-    """A result as [φ (n,), forces (m, p)], or [θ (m, p)] after steps, of NumPy arrays."""
-    parts = [np.asarray(part) for part in result]
-    first = 0 if problem.steps else 1
+def joined(
+    problem: Problem, result: Sequence[object], read: Callable[[object], np.ndarray] = np.asarray
+) -> list[np.ndarray]:
+    """A result as [φ (n,), forces (m, p)], or [θ (m, p)] after steps, or [forces (m, p)] alone, of NumPy arrays.
+
+    `read` makes a NumPy array of one on a device.
+    """
+    parts = [read(part) for part in result]
+    first = 0 if problem.steps or problem.drift else 1
     return [*parts[:first], np.column_stack(parts[first:])]
 
 
@@ -57,25 +62,37 @@ def against_formula(what: str, problem: Problem, result: Sequence[np.ndarray]) -
         UnequalError: more than the tolerance.
     """
     if problem.steps:
-        return compare(what, problem, result, joined(problem, peers.PEERS["numpy"].call(problem)()))
+        return compare(what, problem, result, joined(problem, numpy_descent(problem)()))
+    samples, particles = _few(problem.n, SAMPLES), _few(problem.m, PARTICLES)
+    if problem.drift:
+        expected = expected_forces(problem, problem.y.astype(np.float64), particles)
+        return compare(what, problem, (result[0][particles],), (expected,))
     phi, force = result
-    samples, particles = (
-        np.unique(np.linspace(0, k - 1, rows).astype(int)) for k, rows in ((problem.n, SAMPLES), (problem.m, PARTICLES))
-    )
     expected = expected_rows(problem, phi, samples, particles)
     return compare(what, problem, (phi[samples], force[particles]), expected)
+
+
+def _few(count: int, rows: int) -> np.ndarray:
+    """Indices of so many rows, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, rows).astype(int))
 
 
 def expected_rows(
     problem: Problem, phi: np.ndarray, samples: np.ndarray, particles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """φ on some samples, and for the φ (n,) of a result the forces on some particles, in float64."""
-    c, v, x, y = peers.arrays_of(problem)
-    unit, x, y = peers.numpy_unit(problem.unit), x.astype(np.float64), y.astype(np.float64)
+    c, v, x, y = arrays_of(problem)
+    unit, x = numpy_unit(problem.unit), x[samples].astype(np.float64)
     few = np.zeros(len(samples))
     for start in range(0, problem.m, BLOCK):
         cut = slice(start, start + BLOCK)
-        few += problem.alpha * (unit(x[samples] @ v[cut].T.astype(np.float64))[0] @ c[cut].astype(np.float64))
-    r = (phi - y) / problem.n
-    s, slope = unit(v[particles].astype(np.float64) @ x.T)
-    return few, np.column_stack([s @ r, c[particles, None] * ((slope * r) @ x)])
+        few += problem.alpha * (unit(x @ v[cut].T.astype(np.float64))[0] @ c[cut].astype(np.float64))
+    return few, expected_forces(problem, (phi - y.astype(np.float64)) / problem.n, particles)
+
+
+def expected_forces(problem: Problem, r: np.ndarray, particles: np.ndarray) -> np.ndarray:
+    """The forces on some particles for weights r (n,) on the data, in float64."""
+    c, v, x, _ = arrays_of(problem)
+    x = x.astype(np.float64)
+    s, slope = numpy_unit(problem.unit)(v[particles].astype(np.float64) @ x.T)
+    return np.column_stack([s @ r, c[particles, None] * ((slope * r) @ x)])

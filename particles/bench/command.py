@@ -6,10 +6,11 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from particles import kernels
-from particles.bench import figure, machine, report
+from particles.bench import figure, report
+from particles.bench.device import Device, device_of
 from particles.bench.measure import EFFORTS, measure
 from particles.bench.peers import PEERS
 from particles.bench.problems import FLOPS
@@ -39,7 +40,7 @@ def bench(
         only: the regimes, by name, family or pattern; None takes those of the level.
         quick, full: the level.
         dtype: one precision; None takes both.
-        backend: "auto", or one of ours for all regimes.
+        backend: "auto", or one of ours for all regimes; "cuda" measures the GPU, with regimes and peers of its own.
         force: replace what is in the folder.
         words: the command line, to be written down.
 
@@ -50,23 +51,25 @@ def bench(
         UnequalError: two results that differ.
     """
     level = QUICK if quick else FULL if full else DEFAULT
-    table = chosen(only, level, None if dtype is None else dtype_of(dtype).name)
-    kernels.load(backend, "relu")
+    dtype = None if dtype is None else dtype_of(dtype).name
+    device = device_of(backend, PEERS)
+    table = chosen(only, level, dtype, device.table)
     report.enter(out, force)
-    peers, missing = present(level)
+    device, missing = present(device, level)
     print("\n".join(f"{name}: {why}" for name, why in missing.items()), end="\n" if missing else "")
     if level == FULL:
         effort = EFFORTS[FULL]
-        minutes = len(table) * (len(peers) + 1) * (effort.budget + START) / 60
-        print(f"{len(table)} regimes, {len(peers)} peers: about {max(1, minutes):.0f} minutes", flush=True)
+        minutes = len(table) * (len(device.peers) + 1) * (effort.budget + START) / 60
+        print(f"{len(table)} regimes, {len(device.peers)} peers: about {max(1, minutes):.0f} minutes", flush=True)
     began, numbers = time.perf_counter(), {"name": "bench", "command": shlex.join(words), "finished": False}
     with Progress("bench", len(table), "regimes") as bar:
-        numbers |= {"machine": machine.description(), "limits": machine.limits(), "flops": FLOPS}
-        print(report.machine_lines(numbers["machine"], numbers["limits"]), flush=True)
+        numbers |= {"machine": device.description(), "limits": device.limits(), "flops": FLOPS}
+        print(device.lines(numbers["machine"], numbers["limits"]), flush=True)
         numbers |= {"peers_missing": missing, "regimes": []}
         for done, regime in enumerate(table):
             bar.update(done, regime.name)
-            record = measure(regime, peers, backend, EFFORTS[level], numbers["limits"])
+            record = measure(regime, device, backend, EFFORTS[level], numbers["limits"])
+            device.release()
             numbers["regimes"].append(record)
             report.write_numbers(out, numbers)
     records = numbers["regimes"]
@@ -75,6 +78,8 @@ def bench(
     print(f"\n{report.table(records)}\n")
     for name, fit in numbers["slopes"].items():
         print(f"{name}: time grows like ({fit['against']})^{fit['slope']:.2f}")
+    if said := report.native_lines(records):
+        print(said)
     if said := report.left_out(records):
         print(said, file=sys.stderr)
     if drawn := figure.times(numbers):
@@ -83,13 +88,13 @@ def bench(
     return numbers
 
 
-def present(level: int) -> tuple[list[str], dict[str, str]]:
-    """The peers that take part, and why the others do not."""
-    missing = {name: why for name, peer in PEERS.items() if (why := peer.missing())}
+def present(device: Device, level: int) -> tuple[Device, dict[str, str]]:
+    """The device with the peers that take part, and why the others do not."""
+    missing = {name: why for name, peer in device.peers.items() if (why := peer.missing())}
     if level == QUICK:
         missing |= {
             name: "left out by --quick: its first call takes many seconds"
-            for name, peer in PEERS.items()
+            for name, peer in device.peers.items()
             if peer.slow_start and name not in missing
         }
-    return [name for name in PEERS if name not in missing], missing
+    return replace(device, peers={name: p for name, p in device.peers.items() if name not in missing}), missing

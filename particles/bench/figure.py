@@ -9,20 +9,22 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from particles.bench.peers import PEERS
+from particles.bench.peers import LABELS
+from particles.bench.report import where
 from particles.plot.style import INK, RC, START, faint_grid, slide
 
-OURS = {"cpu": "particles, all pairs", "planar": r"particles, planar, $\mathbf{O(n + m)}$"}
+ALL_PAIRS, PLANAR = "particles, all pairs", r"particles, planar, $\mathbf{O(n + m)}$"
+OURS = {"cpu": ALL_PAIRS, "planar": PLANAR, "cuda": ALL_PAIRS, "cuda-planar": "particles, planar"}
 
 # Colours of Tol's muted scheme, which colour-blind readers tell apart; ours are in ink.
 COLORS = {"numpy": "#332288", "torch": "#CC6677", "torch.compile": "#882255", "jax": "#999933", "keops": "#44AA99"}
-MARKERS = {"numpy": "s", "torch": "^", "torch.compile": "v", "jax": "D", "keops": "P", "cpu": "o", "planar": "o"}
+MARKERS = {"numpy": "s", "torch": "^", "torch.compile": "v", "jax": "D", "keops": "P"}
 
 
 def times(numbers: Mapping) -> Figure | None:
     """The figure of a benchmark, or None where its sweep over n = m was not measured."""
     sweep = [r for r in numbers["regimes"] if r["family"] == "sweep"]
-    curves = {name: points for name in [*PEERS, *OURS] if len(points := curve(sweep, name)) > 1}
+    curves = {name: points for name in [*COLORS, *OURS] if len(points := curve(sweep, name)) > 1}
     if not curves:
         return None
     with rc_context(RC):
@@ -41,7 +43,7 @@ def times(numbers: Mapping) -> Figure | None:
             ax.legend(handles, names, loc="upper left", fontsize=13, labelcolor="linecolor")
         problem, machine = sweep[0]["problem"], numbers["machine"]
         ax.set_title("One gradient of the whole cloud", loc="left", pad=32, fontsize=18)
-        said = f"ReLU, inputs in the plane, {problem['dtype']}; {machine['cpu']}, {machine['threads']} threads"
+        said = f"ReLU, inputs in the plane, {problem['dtype']}; {where(machine)}"
         ax.text(0, 1.025, said, transform=ax.transAxes, color=INK, fontsize=13)
     return figure
 
@@ -60,13 +62,14 @@ def _draw(ax: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
     """Ours in ink with their names beside them, the peers in colours that the legend tells."""
     points = curves[name]
     if name not in OURS:
-        label = PEERS[name].label
+        label = LABELS[name]
         ax.plot(*points.T, color=COLORS[name], marker=MARKERS[name], markersize=7, linewidth=2, label=label, zorder=3)
         return
-    face = "white" if name == "planar" else INK
+    planar = name.endswith("planar")
+    face = "white" if planar else INK
     ax.plot(*points.T, color=INK, marker="o", markersize=8, markerfacecolor=face, linewidth=3.4, zorder=4)
     text = {"textcoords": "offset points", "color": INK, "zorder": 5, "annotation_clip": False, "va": "top"}
-    up = -2 if name == "planar" else 30  # the planar curve ends beyond, a little below the other's name
+    up = -2 if planar else 30  # the planar curve ends beyond, a little below the other's name
     ax.annotate(OURS[name], points[-1], (14, up), fontsize=14, weight="bold", **text)
     ax.annotate(_gain(curves, name), points[-1], (14, up - 19), fontsize=12, **text)
 
@@ -95,7 +98,7 @@ def _gain(curves: Mapping[str, np.ndarray], name: str) -> str:
     for peer, points in curves.items():
         for x, seconds in points if peer not in OURS else ():
             if x in own and (x not in best or seconds < best[x][0]):
-                best[x] = seconds, PEERS[peer].label
+                best[x] = seconds, LABELS[peer]
     if not best:
         return ""
     x = max(best)

@@ -27,6 +27,7 @@ TRIES = 8  # a limit is the best of so many: whatever else the machine does only
 PAUSE = 0.03  # seconds between them, so that they do not all fall into one moment of something else
 
 PACKAGES = ("particles", "numpy", "numba", "scipy", "torch", "jax", "jaxlib", "pykeops")
+PACKAGES += ("numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12", "nvidia-cuda-nvrtc")
 
 
 def description() -> dict:
@@ -72,7 +73,7 @@ def multiply_adds(dtype: str, count: int, rounds: int = 40_000) -> float:
         else:
             threads.share(count, threads.SERIAL, kernel, rounds, *constants)
 
-    return 2e-9 * CHAINS * DEPTH * rounds * count / _best(run)
+    return 2e-9 * CHAINS * DEPTH * rounds * count / best(run)
 
 
 def instructions(dtype: str) -> dict:
@@ -109,7 +110,7 @@ def _chains() -> Callable:
 def matrix_product(dtype: str) -> float:
     """GFLOP/s of NumPy's matrix product."""
     a, out = np.ones((PRODUCT, PRODUCT), dtype), np.empty((PRODUCT, PRODUCT), dtype)
-    return 2e-9 * PRODUCT**3 / _best(lambda: np.matmul(a, a, out=out))
+    return 2e-9 * PRODUCT**3 / best(lambda: np.matmul(a, a, out=out))
 
 
 def copying(count: int = 2**25) -> float:
@@ -120,7 +121,7 @@ def copying(count: int = 2**25) -> float:
         cut = slice(first * count // parts, last * count // parts)
         np.copyto(target[cut], source[cut])
 
-    return 2e-9 * source.nbytes / _best(lambda: threads.share(threads.count(), count, copy, threads.count()))
+    return 2e-9 * source.nbytes / best(lambda: threads.share(threads.count(), count, copy, threads.count()))
 
 
 def unit_seconds(unit: Unit, dtype: str) -> float:
@@ -145,10 +146,11 @@ def unit_seconds(unit: Unit, dtype: str) -> float:
     count = threads.count()
     z, out = np.linspace(-4, 4, size, dtype=dtype), np.empty(count, dtype)
     evaluate(0, 1, z, out)
-    return _best(lambda: threads.share(count, threads.SERIAL, evaluate, z, out)) / (size * rounds * count)
+    return best(lambda: threads.share(count, threads.SERIAL, evaluate, z, out)) / (size * rounds * count)
 
 
-def _best(run: Callable[[], object]) -> float:
+def best(run: Callable[[], object]) -> float:
+    """The least seconds that a call takes, after one that warms."""
     run()
     taken = []
     for _ in range(TRIES):

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 
 import numpy as np
 
-from particles.bench import check, machine, ours
-from particles.bench.peers import PEERS
+from particles.bench import check, ours
+from particles.bench.device import Device
 from particles.bench.problems import Problem
 from particles.bench.regimes import DEFAULT, FULL, QUICK, Regime
 from particles.bench.timing import Timing, interleaved
 from particles.errors import BackendError, UnknownNameError
-from particles.units import unit as unit_of
 
 MATRIX_PRODUCTS_FROM = 32
 """The dimension from which the sums are matrix products, and held against their rate."""
-
-LARGEST_PANEL = 2e9
-"""Bytes that an n × m array of a peer may take: it makes two or three of them."""
-
-SMALL = 10_000_000
-"""Pairs of a problem that is tried without asking how long it takes."""
-
-DIRECT = ("cpu", "reference")
-"""Our back ends that go through all pairs, as the peers do."""
 
 
 @dataclass(frozen=True)
@@ -58,29 +47,31 @@ class Contender:
     error: float
 
 
-def measure(regime: Regime, peers: Sequence[str], backend: str, effort: Effort, limits: Mapping) -> dict:
+def measure(regime: Regime, device: Device, backend: str, effort: Effort, limits: Mapping) -> dict:
     """The record of a regime.
 
     Arguments:
         regime: the problem.
-        peers: names of PEERS that take part.
-        backend: "auto" takes the regime's own back ends, another name that one.
+        device: where it is computed, with the peers that take part.
+        backend: the device's own name, or "auto", takes the regime's own back ends, another name that one.
         effort: how long to measure.
-        limits: of the machine.
+        limits: of the device.
 
     Raises:
         UnequalError: two results that differ.
     """
     problem = regime.problem.without_arrays()  # they go with this function
-    auto = ours.auto(problem) if backend == "auto" else backend
-    mine = dict.fromkeys([*regime.ours, auto]) if backend == "auto" else [backend]
+    regime = replace(regime, problem=problem)
+    auto, mine = device.mine(regime, backend)
+    peers = {name: peer for name, peer in device.peers.items() if peer.concerned(problem)}
     makers: dict[str, Callable[[Problem], Callable | None]] = {
-        name: lambda p, name=name: ours.call(p, name) for name in mine
+        name: lambda p, name=name: ours.call(p, name, device) for name in mine
     }
-    makers |= {name: PEERS[name].call for name in peers}
-    contenders, left_out = enter(regime.name, problem, makers, effort.patience)
-    timings = interleaved({name: c.call for name, c in contenders.items()}, effort.rounds, effort.budget)
-    limit = limit_of(problem, limits)
+    makers |= {name: peer.call for name, peer in peers.items()}
+    contenders, left_out = enter(regime.name, problem, makers, effort.patience, device)
+    calls = {name: contender.call for name, contender in contenders.items()}
+    timings = interleaved(calls, effort.rounds, effort.budget, synchronise=device.synchronise)
+    limit = limit_of(problem, limits, device)
     entries = {name: entry(problem, contenders[name], timing, limit["seconds"]) for name, timing in timings.items()}
     best = auto if auto in entries else min(set(mine) & set(entries), key=lambda k: entries[k]["seconds"], default=None)
     ratios = {k: entries[k]["seconds"] / entries[best]["seconds"] for k in peers if k in entries and best}
@@ -100,25 +91,24 @@ def measure(regime: Regime, peers: Sequence[str], backend: str, effort: Effort, 
 
 
 def enter(
-    regime: str, problem: Problem, makers: Mapping[str, Callable], patience: float
+    regime: str, problem: Problem, makers: Mapping[str, Callable], patience: float, device: Device
 ) -> tuple[dict[str, Contender], dict[str, str]]:
     """Those that can compute a problem in time, their results checked; and why the others are left out."""
     contenders: dict[str, Contender] = {}
     left_out: dict[str, str] = {}
     reference = None
     for name, make in makers.items():
-        with _foreign(name, left_out):
-            reason = too_much(name, make, problem, patience)
+        with _foreign(name in device.peers, name, left_out):
+            reason = too_much(name, make, problem, patience, device)
             call = None if reason else make(problem)
             if call is None:
                 left_out[name] = reason or ("takes no steps" if problem.steps else f"has no {problem.unit}")
                 continue
-            began = perf_counter()
-            result = call()
-            taken = perf_counter() - began
+            result, taken = _timed(call, device)
+            result = check.joined(problem, result, device.read)
         if name in left_out:
             continue
-        result, what = check.joined(problem, result), f"{regime}, {name}"
+        what = f"{regime}, {name}"
         error = check.against_formula(what, problem, result)
         if reference is None:
             reference = result
@@ -128,34 +118,40 @@ def enter(
     return contenders, left_out
 
 
-def too_much(name: str, make: Callable, problem: Problem, patience: float) -> str | None:
-    """Why a contender is not tried: an array beyond LARGEST_PANEL, or a call that would take too long."""
-    peer = PEERS.get(name)
+def too_much(name: str, make: Callable, problem: Problem, patience: float, device: Device) -> str | None:
+    """Why a contender is not tried: an array larger than the device's largest, or a call that would take too long."""
+    peer = device.peers.get(name)
     panel = problem.n * problem.m * np.dtype(problem.dtype).itemsize
-    if peer and peer.panels and panel > LARGEST_PANEL:
+    if peer and peer.panels and panel > device.largest_panel:
         return f"makes n × m arrays, {panel / 1e9:.3g} GB each"
-    if problem.pairs <= SMALL or problem.steps or not (peer.at_once if peer else name in DIRECT):
+    if problem.pairs <= device.at_once or problem.steps or not (peer.at_once if peer else name in device.direct):
         return None
-    small = problem.small()
+    small = problem.small(*device.sample)
     call = make(small)
     if call is None:
         return None
-    call()
-    began = perf_counter()
-    call()
-    expected = (perf_counter() - began) * problem.pairs / small.pairs
+    _timed(call, device)
+    expected = _timed(call, device)[1] * problem.pairs / small.pairs
     return f"about {expected:.2g} s a call" if expected > patience else None
 
 
+def _timed(call: Callable, device: Device) -> tuple[object, float]:
+    """The result of a call, and its seconds."""
+    began = perf_counter()
+    result = call()
+    device.synchronise()
+    return result, perf_counter() - began
+
+
 @contextlib.contextmanager
-def _foreign(name: str, left_out: dict[str, str]):
+def _foreign(peer: bool, name: str, left_out: dict[str, str]):
     """A back end that refuses, and whatever a peer's library raises: noted, and the others go on."""
     try:
         yield
     except (BackendError, UnknownNameError) as error:
         left_out[name] = str(error)
     except Exception as error:
-        if name not in PEERS:
+        if not peer:
             raise
         left_out[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
@@ -178,16 +174,12 @@ def entry(problem: Problem, contender: Contender, timing: Timing, limit: float) 
     }
 
 
-def limit_of(problem: Problem, limits: Mapping) -> dict:
-    """The least time in which all pairs can be gone through on this machine, and what sets it."""
+def limit_of(problem: Problem, limits: Mapping, device: Device) -> dict:
+    """The least time in which all pairs can be gone through on this device, and what sets it."""
     products = problem.d >= MATRIX_PRODUCTS_FROM
     rate = limits["matrix_product_GFLOPs"][problem.dtype] if products else limits["fma_GFLOPs"][problem.dtype]["all"]
     name, seconds = "matrix products" if products else "multiply-adds", 1e-9 * problem.flops / rate
     if problem.unit != "relu":
-        name, seconds = f"{name}, and σ and σ' of {problem.unit} alone", seconds + _unit(problem.unit, problem.dtype)
+        name = f"{name}, and σ and σ' of {problem.unit} alone"
+        seconds += device.unit_seconds(problem.unit, problem.dtype)
     return {"name": name, "seconds": seconds * problem.n * problem.m}
-
-
-@cache
-def _unit(name: str, dtype: str) -> float:
-    return machine.unit_seconds(unit_of(name), dtype)

@@ -1,11 +1,8 @@
-"""The peers, each as its users write it well: one vectorised formula with the bias as a coordinate of its own.
+"""The peers, each as its users write it well, on the CPU or on a GPU.
 
-With x̃ = (x, 1) and v = (w, b), or x̃ = x and v = w without bias,
-
-    z = x̃ v',   s = σ(z),   φ = α s c,   r = (φ - y)/n,   forces  r' s  on c  and  c σ'(z)' (r x̃)  on v
-
-where r multiplies the narrow x̃ rather than the n × m array σ'(z). The gradient is written out where that is faster
-(NumPy, PyTorch eager, JAX, KeOps) and left to autograd where autograd is faster (torch.compile).
+The gradient of `formula` is written out where that is faster (NumPy, PyTorch eager, JAX, KeOps) and left to autograd
+where autograd is faster (torch.compile). On a GPU an n × m array may be larger than its memory: samples then go through
+in blocks, one pass over all of them, whose φ and forces are joined and added.
 """
 
 from __future__ import annotations
@@ -13,136 +10,52 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 
+from particles.bench.formula import (
+    UNITS,
+    Arrays,
+    Call,
+    arrays_of,
+    evaluation,
+    in_blocks,
+    numpy_descent,
+    numpy_gradient,
+    steps,
+)
 from particles.bench.problems import Problem
 from particles.kernels import threads
 
-Call = Callable[[], tuple]
 
-SQRT_HALF = 0.5**0.5
-ONE_OVER_SQRT_2PI = 0.3989422804014327
+@dataclass(frozen=True)
+class Place:
+    """Where a peer computes.
 
-# σ(z) and σ'(z) in the words of any array library, given as `a`.
-UNITS: dict[str, Callable] = {
-    "relu": lambda a, z: (a.relu(z), a.step(z)),
-    "tanh": lambda a, z: (s := a.tanh(z), 1 - s * s),
-    "erf": lambda a, z: (a.erf(z), 2 * SQRT_HALF * 2 * ONE_OVER_SQRT_2PI * a.exp(-z * z)),
-    "sigmoid": lambda a, z: (s := a.sigmoid(z), s * (1 - s)),
-    "softplus": lambda a, z: (a.softplus(z), a.sigmoid(z)),
-    "gelu": lambda a, z: _gelu(a, z),
-    "sin": lambda a, z: (a.sin(z), a.cos(z)),
-}
+    Arguments:
+        torch, jax: the device in the words of each.
+        panel: bytes that an n × m array may take before the samples go through in blocks.
+        jax_precision: of float32 matrix products; by itself JAX takes TF32 on a GPU, which PyTorch does not.
+    """
 
+    torch: str = "cpu"
+    jax: str = "cpu"
+    panel: float = np.inf
+    jax_precision: str | None = None
 
-def _gelu(a, z):
-    below = 0.5 * (1 + a.erf(SQRT_HALF * z))  # Φ(z)
-    return z * below, below + ONE_OVER_SQRT_2PI * z * a.exp(-0.5 * z * z)
-
-
-class Arrays(NamedTuple):
-    """A problem as the formula wants it: c (m,), v (m, q), x̃ (n, q), y (n,)."""
-
-    c: object
-    v: object
-    x: object
-    y: object
+    def cuts(self, problem: Problem) -> list[slice]:
+        """The blocks of samples, as few and as equal as can be."""
+        row = problem.m * np.dtype(problem.dtype).itemsize
+        blocks = max(1, int(np.ceil(problem.n * row / self.panel)))
+        size = -(-problem.n // blocks)
+        return [slice(j, min(j + size, problem.n)) for j in range(0, problem.n, size)]
 
 
-def arrays_of(problem: Problem) -> Arrays:
-    """The arrays of a problem, NumPy's."""
-    one = np.ones((problem.n, int(problem.bias)), problem.dtype)
-    parts = (problem.theta[:, 0], problem.theta[:, 1:], np.hstack([problem.x, one]), problem.y)
-    return Arrays(*map(np.ascontiguousarray, parts))
-
-
-def evaluation(a, problem: Problem) -> Callable:
-    """The formula above: c, v, x̃, y to φ and the forces on c and v, for any library whose arrays have `@`."""
-    alpha, n, unit = problem.alpha, problem.n, UNITS[problem.unit]
-
-    def evaluate(c, v, x, y):
-        s, slope = unit(a, x @ v.T)
-        phi = alpha * (s @ c)
-        r = (phi - y) / n
-        return phi, r @ s, c[:, None] * (slope.T @ (r[:, None] * x))
-
-    return evaluate
-
-
-def steps(evaluate: Callable, problem: Problem, arrays: Arrays) -> Call:
-    """Gradient descent as a Python loop."""
-
-    def run():
-        c, v, x, y = arrays
-        for _ in range(problem.steps):
-            _, force_c, force_v = evaluate(c, v, x, y)
-            c, v = c - problem.dt * force_c, v - problem.dt * force_v
-        return c, v
-
-    return run
-
-
-@cache
-def _numpy():
-    from scipy import special
-
-    return SimpleNamespace(
-        relu=lambda z: np.maximum(z, 0),
-        step=lambda z: (z > 0).astype(z.dtype),
-        tanh=np.tanh,
-        erf=special.erf,
-        sigmoid=special.expit,
-        softplus=lambda z: np.logaddexp(z, z.dtype.type(0)),
-        exp=np.exp,
-        sin=np.sin,
-        cos=np.cos,
-    )
-
-
-def numpy_unit(name: str) -> Callable:
-    """The function z to (σ(z), σ'(z)) on NumPy arrays."""
-    return lambda z: UNITS[name](_numpy(), z)
-
-
-PANEL = 2**17  # numbers in an n × block array that stays in the second-level cache
-
-
-def numpy_gradient(problem: Problem) -> Call:
-    """In blocks of particles whose n × block array stays in the cache: two to three times as fast as all at once."""
-    arrays, a = arrays_of(problem), _numpy()
-    block = max(16, PANEL // problem.n)
-    if block >= problem.m:
-        evaluate = evaluation(a, problem)
-        return lambda: evaluate(*arrays)
-    unit, (c, v, x, y) = UNITS[problem.unit], arrays
-    xt = np.ascontiguousarray(x.T)
-    cuts = [slice(i, i + block) for i in range(0, problem.m, block)]
-
-    def run():
-        phi, force_c, force_v = np.zeros_like(y), np.empty_like(c), np.empty_like(v)
-        for cut in cuts:
-            phi += c[cut] @ unit(a, v[cut] @ xt)[0]
-        phi *= problem.alpha
-        r = (phi - y) / problem.n
-        rx = r[:, None] * x
-        for cut in cuts:
-            s, slope = unit(a, v[cut] @ xt)
-            force_c[cut] = s @ r
-            force_v[cut] = c[cut, None] * (slope @ rx)
-        return phi, force_c, force_v
-
-    return run
-
-
-def numpy_descent(problem: Problem) -> Call:
-    """A loop."""
-    return steps(evaluation(_numpy(), problem), problem, arrays_of(problem))
+CPU = Place()
 
 
 @cache
@@ -164,28 +77,34 @@ def _torch():
     )
 
 
-def _tensors(problem: Problem) -> Arrays:
+def _tensors(problem: Problem, place: Place) -> Arrays:
     import torch
 
-    return Arrays(*map(torch.from_numpy, arrays_of(problem)))
+    return Arrays(*(torch.from_numpy(array).to(place.torch) for array in arrays_of(problem)))
 
 
-def torch_gradient(problem: Problem) -> Call:
+def _eager(problem: Problem, place: Place) -> Callable:
+    import torch
+
+    return in_blocks(evaluation(_torch(), problem), place.cuts(problem), torch.cat)
+
+
+def torch_gradient(problem: Problem, place: Place = CPU) -> Call:
     """Eager, the gradient written out: no array is made for autograd."""
     import torch
 
-    evaluate, arrays = evaluation(_torch(), problem), _tensors(problem)
+    evaluate, arrays = _eager(problem, place), _tensors(problem, place)
     return torch.inference_mode()(lambda: evaluate(*arrays))
 
 
-def torch_descent(problem: Problem) -> Call:
+def torch_descent(problem: Problem, place: Place = CPU) -> Call:
     """An eager loop."""
     import torch
 
-    return torch.inference_mode()(steps(evaluation(_torch(), problem), problem, _tensors(problem)))
+    return torch.inference_mode()(steps(_eager(problem, place), problem, _tensors(problem, place)))
 
 
-def _compiled(problem: Problem) -> Callable:
+def _compiled(problem: Problem, place: Place) -> Callable:
     """The compiled loss and its autograd: faster than the written-out gradient compiled, since it stores less."""
     import torch
 
@@ -203,22 +122,23 @@ def _compiled(problem: Problem) -> Callable:
         value, phi = loss(c, v, x, y)
         return phi.detach(), *torch.autograd.grad(value, (c, v))
 
-    return evaluate
+    return in_blocks(evaluate, place.cuts(problem), torch.cat)
 
 
-def compiled_gradient(problem: Problem) -> Call:
+def compiled_gradient(problem: Problem, place: Place = CPU) -> Call:
     """torch.compile."""
-    evaluate, arrays = _compiled(problem), _tensors(problem)
+    evaluate, arrays = _compiled(problem, place), _tensors(problem, place)
     return lambda: evaluate(*arrays)
 
 
-def compiled_descent(problem: Problem) -> Call:
+def compiled_descent(problem: Problem, place: Place = CPU) -> Call:
     """A loop over a compiled step."""
-    return steps(_compiled(problem), problem, _tensors(problem))
+    return steps(_compiled(problem, place), problem, _tensors(problem, place))
 
 
 @cache
 def _jax():
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else three quarters of a GPU are JAX's alone
     import jax
     from jax import numpy as jnp
     from jax.scipy import special
@@ -237,20 +157,30 @@ def _jax():
     )
 
 
-def jax_gradient(problem: Problem) -> Call:
-    """jit, the gradient written out."""
+def _put(problem: Problem, place: Place) -> Arrays:
     import jax
 
-    evaluate = jax.jit(evaluation(_jax(), problem))
-    arrays = Arrays(*map(jax.device_put, arrays_of(problem)))
+    jax.config.update("jax_default_matmul_precision", place.jax_precision)
+    device = jax.devices(place.jax)[0]
+    return Arrays(*(jax.device_put(array, device) for array in arrays_of(problem)))
+
+
+def jax_gradient(problem: Problem, place: Place = CPU) -> Call:
+    """jit, the gradient written out."""
+    evaluation_of = evaluation(_jax(), problem)
+    import jax
+
+    evaluate = in_blocks(jax.jit(evaluation_of), place.cuts(problem), jax.numpy.concatenate)
+    arrays = _put(problem, place)
     return lambda: jax.block_until_ready(evaluate(*arrays))
 
 
-def jax_descent(problem: Problem) -> Call:
+def jax_descent(problem: Problem, place: Place = CPU) -> Call:
     """All steps in one jit, by fori_loop."""
+    evaluation_of = evaluation(_jax(), problem)
     import jax
 
-    evaluate = evaluation(_jax(), problem)
+    evaluate = in_blocks(evaluation_of, place.cuts(problem), jax.numpy.concatenate)
 
     @jax.jit
     def run(c, v, x, y):
@@ -260,7 +190,7 @@ def jax_descent(problem: Problem) -> Call:
 
         return jax.lax.fori_loop(0, problem.steps, step, (c, v))
 
-    arrays = Arrays(*map(jax.device_put, arrays_of(problem)))
+    arrays = _put(problem, place)
     return lambda: jax.block_until_ready(run(*arrays))
 
 
@@ -309,32 +239,47 @@ class Peer:
     Arguments:
         label: its name in tables and figures.
         package: what it is imported from.
-        gradient, descent: of a problem, the function that computes it once: (φ, forces on c, forces on v), and the
-            last (c, v); None: it does not do that.
+        gradient, descent, drift: of a problem, the function that computes it once: (φ, forces on c, forces on v), the
+            last (c, v), or the forces alone; None: it does not do that.
         without: units it has no function for.
         panels: whether it makes n × m arrays.
         at_once: whether it starts at once at any size, compiling nothing or the same for all of them.
         slow_start: whether its first call takes many seconds.
+        sees: whether its package sees the device it is to compute on.
     """
 
     label: str
     package: str
-    gradient: Callable[[Problem], Call]
+    gradient: Callable[[Problem], Call] | None = None
     descent: Callable[[Problem], Call] | None = None
+    drift: Callable[[Problem], Call] | None = None
     without: tuple[str, ...] = ()
     panels: bool = True
     at_once: bool = True
     slow_start: bool = False
+    sees: Callable[[], bool] | None = None
 
     def missing(self) -> str | None:
-        """None, or the line that tells how to install it."""
-        return None if find_spec(self.package) else f"{self.package} is not installed: pip install 'particles[bench]'"
+        """None, or why it cannot take part, with the remedy."""
+        if not find_spec(self.package):
+            return f"{self.package} is not installed: pip install 'particles[bench]'"
+        if self.sees and not self.sees():
+            return f"{self.package} sees no GPU here: install its build for the driver's CUDA"
+        return None
+
+    def concerned(self, problem: Problem) -> bool:
+        """Whether the problem is of its kind: the whole gradient and steps, or the forces alone."""
+        return problem.drift == (self.drift is not None)
 
     def call(self, problem: Problem) -> Call | None:
         """The function that computes a problem once, or None."""
-        if problem.steps:
-            return self.descent and self.descent(problem)
-        return None if problem.unit in self.without else self.gradient(problem)
+        make = self.drift if problem.drift else self.descent if problem.steps else self.gradient
+        return make(problem) if make and problem.unit not in self.without else None
+
+    def at(self, place: Place, sees: Callable[[], bool]) -> Peer:
+        """The same peer at another place."""
+        kinds = {name: partial(getattr(self, name), place=place) for name in ("gradient", "descent")}
+        return replace(self, sees=sees, **kinds)
 
 
 PEERS: dict[str, Peer] = {
@@ -346,3 +291,29 @@ PEERS: dict[str, Peer] = {
     "jax": Peer("JAX", "jax", jax_gradient, jax_descent, at_once=False),
     "keops": Peer("KeOps", "pykeops", keops_gradient, without=("erf", "gelu"), panels=False, slow_start=True),
 }
+
+NATIVE = "cuda-c"
+"""The peer that is the same kernel in CUDA C."""
+
+LABELS = {name: peer.label for name, peer in PEERS.items()} | {NATIVE: "CUDA C"}
+"""All that are not ours, and their names in tables and figures."""
+
+
+def on_gpu(panel: float) -> dict[str, Peer]:
+    """The peers that compute on a CUDA device, with n × m arrays of at most so many bytes."""
+    place = Place("cuda", "gpu", panel, jax_precision="highest")
+    sees = {"torch": _torch_sees, "torch.compile": _torch_sees, "jax": _jax_sees}
+    return {name: PEERS[name].at(place, test) for name, test in sees.items()}
+
+
+def _torch_sees() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _jax_sees() -> bool:
+    _jax()
+    import jax
+
+    return jax.default_backend() == "gpu"

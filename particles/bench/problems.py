@@ -29,6 +29,7 @@ class Problem:
         bias: whether particles have a bias.
         dtype: float64 or float32.
         steps: 0 for one gradient evaluation, else the number of steps of gradient descent.
+        drift: the forces alone, for the targets as weights on the data.
     """
 
     n: int
@@ -38,6 +39,7 @@ class Problem:
     bias: bool = True
     dtype: str = "float64"
     steps: int = 0
+    drift: bool = False
 
     @property
     def pairs(self) -> int:
@@ -46,15 +48,15 @@ class Problem:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations a pair, in predict and drift together.
+        """Floating-point operations a pair, in predict and drift together, or in drift alone.
 
         z is taken twice, 2d with the bias to begin with and 2d - 1 without; c σ is added to φ, 2; r σ to the force
         on c, 2; r σ' x to the force on w, 2d; r σ' to the force on b, 1. The ReLU itself is a maximum, 1 in each,
         and its σ' a mask; another unit's r σ' is a product, 1, and its σ and σ' are not counted.
         """
         z = 2 * self.d - (not self.bias)
-        own = 2 if self.unit == "relu" else 1
-        return 2 * z + 4 + 2 * self.d + self.bias + own
+        drift = z + 2 + 2 * self.d + self.bias + 1
+        return drift if self.drift else drift + z + 2 + (self.unit == "relu")
 
     @property
     def alpha(self) -> float:
@@ -87,9 +89,9 @@ class Problem:
         """(n,) the targets."""
         return np.tanh(self.x[:, 0])
 
-    def small(self) -> Problem:
-        """One of the same kind with at most 1024 samples and 2048 particles."""
-        return replace(self, n=min(self.n, 1024), m=min(self.m, 2048))
+    def small(self, n: int = 1024, m: int = 2048) -> Problem:
+        """One of the same kind with at most so many samples and particles."""
+        return replace(self, n=min(self.n, n), m=min(self.m, m))
 
     def without_arrays(self) -> Problem:
         """The same problem, holding no memory."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from particles.bench.peers import PEERS
+from particles.bench.peers import LABELS, NATIVE
 from particles.bench.regimes import SLOPES
 from particles.errors import RunExistsError, StorageError
 
@@ -61,7 +61,7 @@ def slopes(records: Sequence[Mapping]) -> dict[str, dict]:
     for series in dict.fromkeys(r["series"] for r in records if r["series"]):
         rows = [r for r in records if r["series"] == series]
         against = SLOPES[rows[0]["family"]]
-        for name in dict.fromkeys(name for r in rows for name in r["contenders"] if name not in PEERS):
+        for name in dict.fromkeys(name for r in rows for name in r["contenders"] if name not in LABELS):
             points = [
                 (size(r["problem"], against), r["contenders"][name]["seconds"]) for r in rows if name in r["contenders"]
             ]
@@ -85,9 +85,9 @@ def table(records: Iterable[Mapping]) -> str:
     lines = [("regime", "ours", "time", "pairs/s", "best peer", "its time/ours", "of the limit", "")]
     for record in records:
         entries = record["contenders"]
-        rivals = [name for name in entries if name in PEERS]
+        rivals = [name for name in entries if name in LABELS]
         best = min(rivals, key=lambda name: entries[name]["seconds"], default=None)
-        for name in [name for name in entries if name not in PEERS]:
+        for name in [name for name in entries if name not in LABELS]:
             own = entries[name]
             lines.append(
                 (
@@ -95,7 +95,7 @@ def table(records: Iterable[Mapping]) -> str:
                     name + (" *" if name == record["auto"] else ""),
                     duration(own["seconds"]),
                     f"{own['pairs_per_second']:.2g}",
-                    PEERS[best].label if best else "-",
+                    LABELS[best] if best else "-",
                     f"{entries[best]['seconds'] / own['seconds']:.3g}" if best else "-",
                     share(own["share"]),
                     record["limit"]["name"],
@@ -150,6 +150,38 @@ def machine_lines(machine: Mapping, limits: Mapping) -> str:
         )
     lines.append(f"memory: {limits['copy_GBs']:.3g} GB/s copied")
     return "\n".join(lines)
+
+
+def device_lines(device: Mapping, limits: Mapping) -> str:
+    """A CUDA device and its limits."""
+    lines = [
+        f"{device['name']}, {device['multiprocessors']} multiprocessors, {device['memory_GiB']} GiB; "
+        f"driver {device['driver'] or '(its version is not told)'}, CUDA {device['driver_cuda']}"
+    ]
+    products = limits["matrix_product_GFLOPs"]
+    for dtype, fma in limits["fma_GFLOPs"].items():
+        lines.append(f"{dtype}: {fma['all']:.4g} GFLOP/s of multiply-adds, {products[dtype]:.4g} of matrix products")
+    if "tf32" in products:
+        lines.append(f"TF32: {products['tf32']:.4g} GFLOP/s of matrix products, which no regime uses")
+    lines.append(f"memory: {limits['copy_GBs']:.4g} GB/s copied")
+    return "\n".join(lines)
+
+
+def native_lines(records: Iterable[Mapping]) -> str:
+    """For each kernel that was measured beside the same one in CUDA C, its part of the speed of that one."""
+    lines = []
+    for record in records:
+        if NATIVE in record["ratios"]:
+            speed = record["ratios"][NATIVE]
+            verdict = "within the 20 % that a second compiler is worth" if speed >= 0.8 else "more than 20 % slower"
+            lines.append(f"{record['name']}: numba-cuda at {100 * speed:.0f} % of the speed of CUDA C, {verdict}")
+    return "\n".join(lines)
+
+
+def where(machine: Mapping) -> str:
+    """What computed, in a few words: the CUDA device if there was one, else the CPU."""
+    device = machine.get("device")
+    return device["name"] if device else f"{machine['cpu']}, {machine['threads']} threads"
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:

@@ -44,6 +44,7 @@ def interleaved(
     rounds: int,
     budget: float = math.inf,
     *,
+    synchronise: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Timing]:
@@ -53,8 +54,18 @@ def interleaved(
         calls: what to time by name, warm already.
         rounds: repetitions of each.
         budget: seconds; what has used them up leaves after ROUNDS repetitions.
+        synchronise: wait for what calls have begun on a device; before and at the end of each repetition.
         clock, sleep: of the machine.
     """
+
+    def repetition(call: Callable[[], object], count: int) -> float:
+        synchronise()
+        began = clock()
+        for _ in range(count):
+            call()
+        synchronise()
+        return clock() - began
+
     timings: dict[str, Timing] = {}
     for turn in range(rounds):
         for name, call in calls.items():
@@ -62,25 +73,18 @@ def interleaved(
                 continue
             sleep(REST)
             if turn == 0:
-                timings[name] = _first(call, clock)
+                timings[name] = _first(call, repetition)
                 continue
             timing = timings[name]
             if timing.calls > 1:  # a short call finds the caches as the others left them: one is not timed
                 call()
-            timing.seconds.append(_repetition(call, timing.calls, clock) / timing.calls)
+            timing.seconds.append(repetition(call, timing.calls) / timing.calls)
     return timings
 
 
-def _first(call: Callable[[], object], clock: Callable[[], float]) -> Timing:
+def _first(call: Callable[[], object], repetition: Callable[[Callable, int], float]) -> Timing:
     """The first repetition, of as many calls as take LEAST seconds together."""
     count = 1
-    while (taken := _repetition(call, count, clock)) < LEAST:
+    while (taken := repetition(call, count)) < LEAST:
         count = max(2 * count, math.ceil(1.2 * count * LEAST / taken)) if taken > 0 else 10 * count
     return Timing(count, [taken / count])
-
-
-def _repetition(call: Callable[[], object], count: int, clock: Callable[[], float]) -> float:
-    began = clock()
-    for _ in range(count):
-        call()
-    return clock() - began

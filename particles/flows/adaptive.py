@@ -15,7 +15,7 @@ import numpy as np
 
 from particles.checks import number_of
 from particles.errors import DivergenceError
-from particles.flows import many
+from particles.flows import device, many
 from particles.flows.control import growth, rms, shrink, vanished
 from particles.flows.tableau import BOGACKI_SHAMPINE, combination
 
@@ -70,7 +70,7 @@ class Adaptive:
 
     def start(self, field: Field) -> AdaptiveState:
         """The state at t = 0."""
-        still = np.zeros_like(field.theta0)
+        still = field.still
         rate = field.fastest_rate
         h = self.first_step or (0.1 / rate if rate > 0 else 1.0)
         v = field.velocity(still)
@@ -139,16 +139,9 @@ class Adaptive:
 
     def _step(self, field: Field, state: AdaptiveState) -> None:
         y, first, h = state.displacement, state.velocity, state.h
+        trial = device.adaptive_trial if device.applies(field) else _trial
         while True:
-            try:
-                increment, stages = self.tableau.increment(field.velocity, y, first, h)
-                after = y + increment
-                last = field.velocity(after)
-                error = rms(combination(self.tableau.error, [*stages, last], h))
-                tolerance = self.rtol * max(rms(y), rms(after)) + self.atol * field.mobility
-                ratio = error / tolerance
-            except DivergenceError:  # a trial step far too long
-                ratio = math.inf
+            after, last, ratio = trial(self, field, y, first, h)
             if ratio <= 1:
                 break
             h *= shrink(ratio)
@@ -157,3 +150,17 @@ class Adaptive:
         state.t_before, state.displacement_before, state.velocity_before = state.t, y, first
         state.step, state.t, state.h = state.step + 1, state.t + h, h * growth(ratio)
         state.displacement, state.velocity = after, last
+
+
+def _trial(
+    flow: Adaptive, field: Field, y: np.ndarray, first: np.ndarray, h: float
+) -> tuple[np.ndarray | None, np.ndarray | None, float]:
+    """A trial step from y, whose velocity is `first`: where it ends, the velocity there, error/tolerance."""
+    try:
+        increment, stages = flow.tableau.increment(field.velocity, y, first, h)
+        after = y + increment
+        last = field.velocity(after)
+    except DivergenceError:  # far too long
+        return None, None, math.inf
+    error = rms(combination(flow.tableau.error, [*stages, last], h))
+    return after, last, error / (flow.rtol * max(rms(y), rms(after)) + flow.atol * field.mobility)

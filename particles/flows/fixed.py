@@ -11,7 +11,7 @@ import numpy as np
 
 from particles.checks import number_of
 from particles.errors import StepError
-from particles.flows import many
+from particles.flows import device, many
 from particles.flows.tableau import EULER, HEUN, RK4, Tableau
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class FixedStep:
 
     def start(self, field: Field) -> FixedState:
         """The state at t = 0."""
-        return FixedState(0, np.zeros_like(field.theta0))
+        return FixedState(0, field.still)
 
     def t(self, state: FixedState) -> float:
         """The time of a state."""
@@ -93,13 +93,24 @@ class FixedStep:
         if many.applies(field):
             many.fixed_steps(self, field, state, goal, deadline)
             return
+        if device.applies(field):
+            device.fixed_steps(self, field, state, goal, deadline)
+            return
         while state.step < goal:
-            first = field.velocity(state.displacement)
-            increment, _ = self.tableau.increment(field.velocity, state.displacement, first, self.dt)
-            state.displacement = state.displacement + increment
-            state.step += 1
+            self.step(field, state)
             if time.perf_counter() >= deadline:
                 return
+
+    def step(self, field: Field, state: FixedState) -> None:
+        """Advance a state in place by one step.
+
+        Raises:
+            DivergenceError: the risk diverged; the state is as before.
+        """
+        first = field.velocity(state.displacement)
+        increment, _ = self.tableau.increment(field.velocity, state.displacement, first, self.dt)
+        state.displacement = state.displacement + increment
+        state.step += 1
 
     def at(self, state: FixedState, t: float | None = None) -> tuple[float, np.ndarray]:
         """(t, δ) of the state; a flow of fixed step is seen at its steps, the first at or after the time asked for."""

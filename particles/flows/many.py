@@ -84,21 +84,11 @@ def _table(rows: tuple) -> np.ndarray:
     return np.array([[*row, *[0.0] * (len(rows) - len(row))] for row in rows])
 
 
-class Engine:
-    """A field made ready for compiled loops: its arrays and kernels, and the seconds that a step of it takes.
+class Bursts:
+    """How many steps to take at a time: the seconds that a step takes, kept from call to call."""
 
-    Kept from call to call: between two frames there may be a few steps, and to make it takes longer than they do.
-    """
-
-    def __init__(self, field: Field):
-        (n, d), m = field.x.shape, len(field.theta0)
-        self.problem = problem_of(field)
-        self.serial = m * n * (d + 2) < ALONE
+    def __init__(self):
         self.pace = math.inf
-
-    def run(self, loop: Callable, *arguments) -> tuple:
-        """loop(crew, problem, *arguments) on a team of threads."""
-        return team.run(loop, self.problem.squares.shape[1], self.serial, self.problem, *arguments)
 
     def bursts(self, state: FixedState | AdaptiveState, left: Callable[[], float], deadline: float) -> Iterator[int]:
         """Numbers of steps to take a state on, as many at a time as fit before the deadline, until none is left.
@@ -114,6 +104,23 @@ class Engine:
             if now >= deadline:
                 return
             self.pace, most = (now - began) / max(1, state.step - before), 4 * count
+
+
+class Engine(Bursts):
+    """A field made ready for compiled loops: its arrays and kernels, and the seconds that a step of it takes.
+
+    Kept from call to call: between two frames there may be a few steps, and to make it takes longer than they do.
+    """
+
+    def __init__(self, field: Field):
+        super().__init__()
+        (n, d), m = field.x.shape, len(field.theta0)
+        self.problem = problem_of(field)
+        self.serial = m * n * (d + 2) < ALONE
+
+    def run(self, loop: Callable, *arguments) -> tuple:
+        """loop(crew, problem, *arguments) on a team of threads."""
+        return team.run(loop, self.problem.squares.shape[1], self.serial, self.problem, *arguments)
 
 
 _engines: WeakKeyDictionary[Field, Engine] = WeakKeyDictionary()

@@ -55,7 +55,10 @@ def combination(weights: tuple[float, ...], stages: list[np.ndarray], h: float) 
     for weight, k in zip(weights, stages, strict=True):
         if weight:
             term = (h * weight) * k
-            total = term if total is None else np.add(total, term, out=total)
+            if total is None:
+                total = term
+            else:
+                total += term
     return total
 
 

@@ -11,17 +11,21 @@ from __future__ import annotations
 from particles.checks import dtype_of
 from particles.errors import BackendError, unknown_name
 from particles.kernels.choice import choose, costs
+from particles.kernels.copied import on_host
 from particles.kernels.interface import Backend
 from particles.units import Unit
 from particles.units import unit as unit_of
 
-__all__ = ["BACKENDS", "EXACT", "Backend", "choose", "costs", "load", "usable"]
+__all__ = ["BACKENDS", "CUDA", "EXACT", "Backend", "choose", "costs", "load", "on_host", "usable"]
 
 BACKENDS = ("reference", "cpu")
 """The back ends for every unit and every input."""
 
 EXACT = ("planar", "tree")
 """The back ends for homogeneous units and inputs of effective dimension 2 and 3, with fewer than n·m operations."""
+
+CUDA = ("cuda", "cuda-planar", "cuda-tf32")
+"""The back ends on a GPU, whose arrays are CuPy's: `on_host` makes one of them take NumPy arrays."""
 
 
 def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
@@ -30,7 +34,8 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
     Arguments:
         name: "reference" (NumPy), "cpu" (Numba, fused, threads), "planar" (O(n + m), for homogeneous units and inputs
             of effective dimension 2), "tree" (about m √n, of effective dimension 3), or "auto", which takes "cpu": see
-            `choose` for a problem that is known.
+            `choose` for a problem that is known. On a GPU: "cuda", "cuda-planar", and "cuda-tf32", whose matrix
+            products of float32 are rounded to TF32.
         unit: a Unit or its name.
         dtype: float64 or float32.
 
@@ -55,9 +60,11 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
         from particles.kernels.reference import Reference
 
         return Reference(unit, dtype)
-    if name == "cuda":
-        raise BackendError("the cuda back end is not part of this version", "take backend='cpu'")
-    raise unknown_name("back end", name, [*BACKENDS, *EXACT, "auto"])
+    if name in CUDA:
+        from particles.kernels import cuda
+
+        return cuda.load(name, unit, dtype)
+    raise unknown_name("back end", name, [*BACKENDS, *EXACT, *CUDA, "auto"])
 
 
 def usable() -> dict[str, str | None]:

@@ -3,11 +3,14 @@
 Its constants were measured once, on two cores of a Zen 4 machine with AVX-512, and fit within a third or so. They are
 written down rather than measured anew, because the bits of a run depend on its back end: the choice depends on the
 problem alone, not on the machine or on what else it is doing. More or fewer threads change all the costs alike.
+
+A GPU is taken where one works and pays even if it is a small one: its constants are estimates, on the safe side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import sqrt
 
 from particles.units import Unit
@@ -15,6 +18,9 @@ from particles.units import unit as unit_of
 
 PAIR_FLOP = {"float64": 1.07e-5, "float32": 0.53e-5}
 """Microseconds for a floating-point operation of the fused kernels, at 80 % of the peak rate of multiply-adds."""
+
+DEVICE_FLOP = {"float64": 0.2e-5, "float32": 0.02e-5}
+"""The same of a GPU for games: 5 Tflop/s in float32, and 0.5 in float64."""
 
 
 def fused(m: int, n: int, d: int, dtype: str) -> float:
@@ -32,6 +38,16 @@ def tree(m: int, n: int, d: int, dtype: str) -> float:
     return 100 + 0.045 * n + m * (0.07 + 0.006 * sqrt(n))
 
 
+def cuda(m: int, n: int, d: int, dtype: str) -> float:
+    """Microseconds of the fused kernels on a GPU: some twenty kernels are started, then 6d + 7 operations a pair."""
+    return 200 + DEVICE_FLOP[dtype] * (6 * d + 7) * m * n
+
+
+def cuda_planar(m: int, n: int, d: int, dtype: str) -> float:
+    """Microseconds of the planar kernels on a GPU: particles are sorted, by kernels that are started in turn."""
+    return 600 + 0.004 * (n + m)
+
+
 def costs(unit: Unit | str, m: int, n: int, d: int, bias: bool, dtype: str) -> dict[str, float]:
     """The microseconds of a gradient evaluation on each back end that is exact for a problem, by name."""
     unit = unit_of(unit)
@@ -47,7 +63,26 @@ def costs(unit: Unit | str, m: int, n: int, d: int, bias: bool, dtype: str) -> d
     return {name: model(m, n, d, dtype) for name, model in models.items()}
 
 
-def choose(unit: Unit | str, m: int, n: int, d: int, bias: bool, dtype: str) -> str:
-    """The name of the back end that is fastest for a cloud of m particles and n samples in R^d."""
+def choose(unit: Unit | str, m: int, n: int, d: int, bias: bool, dtype: str, device: bool = False) -> str:
+    """The name of the back end that is fastest for a cloud of m particles and n samples in R^d.
+
+    Arguments:
+        unit, m, n, d, bias, dtype: the problem.
+        device: whether "cuda" and "cuda-planar" may be chosen, for arrays that stay on the GPU, if one works here.
+    """
     of = costs(unit, m, n, d, bias, dtype)
-    return min(of, key=of.get)
+    best = min(of, key=of.get)
+    if device:
+        there = {"cuda": cuda} | ({"cuda-planar": cuda_planar} if "planar" in of else {})
+        cost, name = min((model(m, n, d, dtype), name) for name, model in there.items())
+        if cost < of[best] and device_works():
+            return name
+    return best
+
+
+@cache
+def device_works() -> bool:
+    """Whether the CUDA back end works here, on a GPU and not in the simulator."""
+    from particles.kernels.cuda import missing, simulated
+
+    return not simulated() and missing() is None

@@ -47,13 +47,13 @@ if hasattr(os, "register_at_fork"):
 FASTMATH = {"contract"}  # multiply-add only: no sum is reassociated, so the bits do not depend on threads
 
 
-def retyped(function: Callable, dtype: np.dtype) -> Callable:
+def retyped(function: Callable, dtype: np.dtype, scalar: Callable | None = None) -> Callable:
     """The same scalar function with every floating-point constant it mentions in the given precision.
 
-    The functions it mentions are those of `compiled_scalar`, wherever it finds them: `math.exp`, an `exp` imported from
-    there, a helper.
+    The functions it mentions are those of `scalar`, by default `compiled_scalar`, wherever it finds them: `math.exp`,
+    an `exp` imported from there, a helper.
     """
-    real = np.dtype(dtype).type
+    real, scalar = np.dtype(dtype).type, scalar or compiled_scalar
 
     def typed(value):
         if isinstance(value, float):
@@ -63,7 +63,7 @@ def retyped(function: Callable, dtype: np.dtype) -> Callable:
         if isinstance(value, types.CodeType):
             return value.replace(co_consts=typed(value.co_consts))
         if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
-            return compiled_scalar(value, dtype)
+            return scalar(value, dtype)
         if isinstance(value, types.ModuleType):
             return standing_in_for(value)
         return value

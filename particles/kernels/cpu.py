@@ -19,14 +19,14 @@ from numba.core.errors import NumbaError
 
 from particles.kernels import panels, threads
 from particles.kernels.compile import cached, compiled_scalar, explain
-from particles.kernels.interface import check
+from particles.kernels.interface import OnHost, check
 from particles.kernels.tiles import FLUSH, GROUPS, PARTICLES, SAMPLES, half_blocks, inlined, jit, lanes, local, rows_of
 from particles.units import Unit
 
 FUSED_PREDICT, FUSED_DRIFT = 20, 12  # coordinates up to which the fused kernels are at least as fast as the panels
 
 
-class Cpu:
+class Cpu(OnHost):
     """The four sums, fused, in O(n + m) memory."""
 
     name = "cpu"

@@ -12,6 +12,7 @@ Memory is O(n + m) in the first three. No scaling, no loss, no time enters here.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -21,11 +22,21 @@ from particles.units import Unit
 
 
 class Backend(Protocol):
-    """What every back end offers; arrays are C-ordered and of the back end's one precision."""
+    """What every back end offers; arrays are of its namespace and of its one precision.
+
+    One whose arrays are on a device offers `risk_and_residual` and `captured` besides: see `particles.kernels.cuda`.
+    """
 
     name: str
     unit: Unit
     dtype: np.dtype
+    xp: ModuleType
+
+    def to_device(self, array: np.ndarray) -> np.ndarray:
+        """A NumPy array as one of `xp`, where the back end computes."""
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        """An array of `xp` as a NumPy array."""
 
     def predict(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Σ_i g(x_j; θ_i), (n,)."""
@@ -40,8 +51,25 @@ class Backend(Protocol):
         """Σ_i <∇g(x_j; θ_i), ∇g(x2_k; θ_i)>, (n, n2)."""
 
 
-def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, r=None, u=None, x2=None) -> bool:
+class OnHost:
+    """A back end on NumPy arrays, which stay as they are."""
+
+    xp = np
+
+    def to_device(self, array):
+        return array
+
+    def to_host(self, array):
+        return array
+
+
+def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, r=None, u=None, x2=None, kind=np.ndarray) -> bool:
     """Refuse arrays that do not belong together, and return whether theta has a bias column.
+
+    Arguments:
+        dtype: the back end's precision.
+        theta, x, r, u, x2: its arguments, as in `Backend`.
+        kind: the class of its arrays.
 
     Raises:
         ArgumentError: something that is not an array.
@@ -50,8 +78,9 @@ def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, r=None, u=None, 
     """
     given = {"theta": theta, "x": x, "r": r, "u": u, "x2": x2}
     for name, array in given.items():
-        if array is not None and not isinstance(array, np.ndarray):
-            raise ArgumentError(f"{name} is a {type(array).__name__}", "give a NumPy array")
+        if array is not None and not isinstance(array, kind):
+            remedy = "give a NumPy array" if kind is np.ndarray else "take it there with to_device"
+            raise ArgumentError(f"{name} is a {type(array).__name__}", remedy)
         if array is not None and array.dtype != dtype:
             raise PrecisionError(
                 f"{name} is {array.dtype} in a {dtype} computation", f"convert it: {name}.astype('{dtype}')"

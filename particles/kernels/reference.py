@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from particles.kernels.interface import check
+from particles.kernels.interface import OnHost, check
 from particles.units import Unit
 
 BLOCK = 256
 
 
-class Reference:
+class Reference(OnHost):
     """The four sums as they are written on the board, in float64; results are rounded once to `dtype`."""
 
     name = "reference"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from particles.errors import ArgumentError
-from particles.record.quantity import Moment, Quantity
+from particles.record.quantity import Quantity
 
 if TYPE_CHECKING:
     from particles.field import Field
@@ -46,7 +46,7 @@ def _of_kernel(name: str, description: str) -> Callable[[Field], Quantity]:
 def _kernel_alignment(problem: Field) -> Quantity:
     from particles.theory.kernel import alignment
 
-    start = Moment(problem, 0.0, np.zeros_like(problem.theta0)).kernel
+    start = problem.tangent_kernel(problem.still)
     return Quantity(
         "kernel_alignment",
         lambda now: alignment(now.kernel, start),
@@ -73,7 +73,7 @@ def _linearised_gap(problem: Field) -> Quantity:
     flow = LinearisedFlow(problem.cloud, problem.data, problem.scaling, problem.loss, problem.kernels.name)
 
     def compute(now):
-        return float(np.sqrt(np.mean((now.f - flow.output(now.t)) ** 2)))
+        return float(np.sqrt(np.mean((now.host(now.f) - flow.output(now.t)) ** 2)))
 
     return Quantity(
         "linearised_gap", compute, description="‖φ_t - φ̄_t‖ in L²(ν), φ̄ the linearised flow in continuous time"
@@ -87,7 +87,7 @@ def _path_norm(problem: Field) -> Quantity:
 
     return Quantity(
         "path_norm",
-        lambda now: path_norm(problem.cloud.replace(now.theta), problem.scaling),
+        lambda now: path_norm(now.cloud, problem.scaling),
         description="α Σ_i |c_i| |(w_i, b_i)|",
     )
 
@@ -97,7 +97,7 @@ def _relative_scale(problem: Field) -> Quantity:
 
     return Quantity(
         "relative_scale",
-        lambda now: relative_scale(problem.cloud.replace(now.theta), problem.data, problem.scaling),
+        lambda now: relative_scale(now.cloud, problem.data, problem.scaling),
         description="κ = ‖φ - y‖ ‖D²φ‖/‖Dφ‖² at θ_t, in L²(ν)",
     )
 

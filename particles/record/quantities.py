@@ -11,12 +11,13 @@ import numpy as np
 from particles.checks import count_of
 from particles.errors import ArgumentError, unknown_name
 from particles.record import diagnostics
-from particles.record.quantity import Quantity
+from particles.record.quantity import Quantity, squares
 
 if TYPE_CHECKING:
-    from particles.field import Field
+    from particles.field import Array, Field
 
 BLOCK = 4096  # particles whose pre-activations are held at once
+DEVICE_BLOCK = 1 << 18  # and on a device, where many small blocks take long to start
 
 
 def _risk(problem: Field) -> Quantity:
@@ -50,9 +51,10 @@ def _theta(problem: Field) -> Quantity:
 def _tracers(problem: Field, count: int = 1000) -> Quantity:
     count = count_of("the number of tracers", count)
     index = np.unique(np.linspace(0, problem.cloud.m - 1, min(count, problem.cloud.m)).round().astype(np.int64))
+    rows = problem.kernels.to_device(index)
     return Quantity(
         "tracers",
-        lambda now: problem.theta0[index] + now.delta[index],
+        lambda now: problem.theta0[rows] + now.delta[rows],
         ("tracer", "parameter"),
         {"tracer": len(index)},
         dtype="cloud",
@@ -70,7 +72,7 @@ def _displacement(problem: Field) -> Quantity:
 
 def _displacement_rms(problem: Field) -> Quantity:
     def compute(now):
-        return float(np.sqrt(np.mean(now.displacement**2)))
+        return math.sqrt(float((now.displacement**2).mean()))
 
     return Quantity("displacement_rms", compute, description="root mean square of |θ_i - θ_i(0)| over particles")
 
@@ -78,7 +80,7 @@ def _displacement_rms(problem: Field) -> Quantity:
 def _displacement_median(problem: Field) -> Quantity:
     return Quantity(
         "displacement_median",
-        lambda now: float(np.median(now.displacement)),
+        lambda now: float(now.xp.median(now.displacement)),
         description="median of |θ_i - θ_i(0)| over particles",
     )
 
@@ -97,7 +99,7 @@ def _displacement_quantiles(problem: Field, levels: Sequence[float] = (0.05, 0.2
         raise ArgumentError(f"the quantile levels are {levels}", "give numbers from 0 to 1")
     return Quantity(
         "displacement_quantiles",
-        lambda now: np.quantile(now.displacement, levels),
+        lambda now: now.xp.quantile(now.displacement, levels),
         ("quantile",),
         {"quantile": len(levels)},
         description="quantiles of |θ_i - θ_i(0)| over particles",
@@ -107,8 +109,7 @@ def _displacement_quantiles(problem: Field, levels: Sequence[float] = (0.05, 0.2
 
 
 def _kernel_drift(problem: Field) -> Quantity:
-    still = np.zeros_like(problem.theta0)
-    start = problem.tangent_kernel(still)
+    start = problem.tangent_kernel(problem.still)
 
     def compute(now):
         drift = now.kernel - start
@@ -122,11 +123,11 @@ def _kernel_drift(problem: Field) -> Quantity:
 
 def _activation_stability(problem: Field) -> Quantity:
     def compute(now):
-        same = 0
-        for start in range(0, problem.cloud.m, BLOCK):
-            rows = slice(start, start + BLOCK)
-            same += np.count_nonzero(_active(problem, now.theta[rows]) == _active(problem, problem.theta0[rows]))
-        return same / (problem.cloud.m * len(problem.x_probe))
+        same, block = 0, BLOCK if now.xp is np else DEVICE_BLOCK
+        for start in range(0, problem.cloud.m, block):
+            rows = slice(start, start + block)
+            same += now.xp.count_nonzero(_active(problem, now.theta[rows]) == _active(problem, problem.theta0[rows]))
+        return int(same) / (problem.cloud.m * len(problem.x_probe))
 
     return Quantity(
         "activation_stability",
@@ -135,15 +136,15 @@ def _activation_stability(problem: Field) -> Quantity:
     )
 
 
-def _active(problem: Field, theta: np.ndarray) -> np.ndarray:
+def _active(problem: Field, theta: Array) -> Array:
     cloud = problem.cloud
-    z = np.einsum("ik,jk->ij", theta[:, 1 : 1 + cloud.d], problem.x_probe)
+    z = problem.kernels.xp.einsum("ik,jk->ij", theta[:, 1 : 1 + cloud.d], problem.x_probe)
     return z + theta[:, -1:] > 0 if cloud.bias else z > 0
 
 
 def _second_moment(problem: Field) -> Quantity:
     def compute(now):
-        return float(np.einsum("ij,ij->", now.theta, now.theta, dtype=np.float64) / problem.cloud.m)
+        return float(squares(now.xp, now.theta)) / problem.cloud.m
 
     return Quantity("second_moment", compute, description="mean of |θ_i|² over particles")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,14 @@ from particles.errors import ArgumentError
 from particles.record.store import ArraySpec
 
 if TYPE_CHECKING:
-    from particles.field import Field
+    from particles.cloud import Cloud
+    from particles.field import Array, Field
 
 
 class Moment:
     """The cloud at one time of a flow; what several quantities need is computed once.
+
+    Arrays are where the flow has them: of the namespace `xp`, NumPy unless it is on a GPU.
 
     Arguments:
         field: the velocity field, with its data and its start.
@@ -30,30 +34,51 @@ class Moment:
         self.t = t
         self.delta = delta
 
+    @property
+    def xp(self) -> ModuleType:
+        """The namespace of its arrays."""
+        return self.field.kernels.xp
+
+    def host(self, value: Array | float) -> np.ndarray:
+        """A value computed from it as a NumPy array."""
+        return np.asarray(self.field.kernels.to_host(value))
+
     @cached_property
-    def theta(self) -> np.ndarray:
+    def theta(self) -> Array:
         """θ, (m, p) in the cloud's precision."""
         return self.field.theta(self.delta)
 
     @cached_property
-    def f(self) -> np.ndarray:
+    def cloud(self) -> Cloud:
+        """θ as a Cloud, on the host."""
+        return self.field.cloud.replace(self.host(self.theta))
+
+    @cached_property
+    def f(self) -> Array:
         """φ on the training inputs, (n,)."""
         return self.field.output(self.delta)
 
     @cached_property
     def risk(self) -> float:
         """R(φ)."""
-        return self.field.risk_and_residual(self.f)[0]
+        return float(self.field.risk_and_residual(self.f)[0])
 
     @cached_property
     def kernel(self) -> np.ndarray:
-        """The tangent kernel K_t on the probe inputs, in float64."""
+        """The tangent kernel K_t on the probe inputs, in float64, on the host."""
         return self.field.tangent_kernel(self.delta)
 
     @cached_property
-    def displacement(self) -> np.ndarray:
+    def displacement(self) -> Array:
         """|θ_i - θ_0i|, (m,) in float64."""
-        return np.sqrt(np.einsum("ij,ij->i", self.delta, self.delta, dtype=np.float64))
+        return self.xp.sqrt(squares(self.xp, self.delta, axis=1))
+
+
+def squares(xp: ModuleType, a: Array, axis: int | None = None) -> Array:
+    """The sum of a_ij² over all i and j, or for each i with axis=1, in float64."""
+    if xp is np:
+        return np.einsum("ij,ij->" if axis is None else "ij,ij->i", a, a, dtype=np.float64)
+    return xp.square(a, dtype=np.float64).sum(axis=axis)  # there einsum would be a matrix product for each particle
 
 
 @dataclass(frozen=True)
@@ -62,7 +87,7 @@ class Quantity:
 
     Arguments:
         name: the attribute of the run it becomes.
-        compute: a function of a Moment, which returns a number or an array.
+        compute: a function of a Moment, which returns a number or an array (of NumPy's or of `moment.xp`).
         dims: the names of its axes; particle, parameter, sample are known, others are given in `sizes`.
         sizes: the lengths of axes of its own.
         unit: the physical unit; "1" for a pure number.
@@ -75,7 +100,7 @@ class Quantity:
     """
 
     name: str
-    compute: Callable[[Moment], float | np.ndarray] = field(repr=False)
+    compute: Callable[[Moment], float | Array] = field(repr=False)
     dims: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     unit: str = "1"

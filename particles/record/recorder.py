@@ -70,8 +70,8 @@ class Series:
         return {name: entry for q in self.quantities for name, entry in q.constants.items()}
 
     def values(self, moment: Moment) -> dict[str, np.ndarray]:
-        """Its quantities at a moment."""
-        return {q.name: np.asarray(q.compute(moment)) for q in self.quantities}
+        """Its quantities at a moment, copied from the device if they are on one."""
+        return {q.name: moment.host(q.compute(moment)) for q in self.quantities}
 
     def to_dict(self) -> dict:
         """Trigger and quantities as plain values, for a run's set-up."""

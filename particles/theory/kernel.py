@@ -191,7 +191,7 @@ def load(cloud: Cloud, n: int, backend: str = "auto") -> kernels.Backend:
     """The float64 back end of a name for a cloud and n inputs, "auto" the one that is fastest."""
     if backend == "auto":
         backend = kernels.choose(cloud.unit, cloud.m, n, cloud.d, cloud.bias, "float64")
-    return kernels.load(backend, cloud.unit, "float64")
+    return kernels.on_host(kernels.load(backend, cloud.unit, "float64"))
 
 
 def _symmetric(kernel: np.ndarray) -> np.ndarray:

@@ -3,8 +3,10 @@ import pytest
 
 from particles import kernels
 from particles.bench import check, ours, peers
+from particles.bench.device import Host
 from particles.bench.problems import Problem
 
+HOST = Host({})
 PROBLEMS = [
     Problem(40, 30, 2),
     Problem(9, 70, 3, bias=False, dtype="float32"),
@@ -16,7 +18,7 @@ each_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=str)
 
 @each_problem
 def test_ours_and_numpy_agree_with_the_formula_and_with_each_other(problem):
-    mine = check.joined(problem, ours.call(problem, "cpu")())
+    mine = check.joined(problem, ours.call(problem, "cpu", HOST)())
     other = check.joined(problem, peers.PEERS["numpy"].call(problem)())
     for result in (mine, other):
         assert check.against_formula("here", problem, result) <= check.tolerance(problem)

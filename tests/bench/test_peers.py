@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from particles.bench import check, ours
-from particles.bench.peers import PEERS, UNITS, Peer, numpy_unit
+from particles.bench.device import Host
+from particles.bench.formula import UNITS, numpy_unit
+from particles.bench.peers import PEERS, Peer
 from particles.bench.problems import Problem
 from particles.units import unit
 
@@ -40,7 +42,7 @@ def test_a_size_of_several_blocks_of_numpy(name):
 @installed
 def test_steps_as_ours(name):
     problem = Problem(15, 16, 2, bias=False, steps=30)
-    check.compare(name, problem, right(name, problem), check.joined(problem, ours.call(problem, "cpu")()))
+    check.compare(name, problem, right(name, problem), check.joined(problem, ours.call(problem, "cpu", Host({}))()))
 
 
 @pytest.mark.slow

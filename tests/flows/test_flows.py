@@ -31,7 +31,7 @@ each_fixed = pytest.mark.parametrize("method", FIXED, ids=lambda method: method.
 def line_field(slope=-1.0, shape=(3, 2)):
     """y' = slope·y + 1, in the terms flows need of a field."""
     return SimpleNamespace(
-        theta0=np.zeros(shape), fastest_rate=abs(slope), mobility=1.0, velocity=lambda delta: slope * delta + 1.0
+        still=np.zeros(shape), fastest_rate=abs(slope), mobility=1.0, velocity=lambda delta: slope * delta + 1.0
     )
 
 

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from fake_device import Device
 
 import particles as pt
-from particles import kernels
+from particles import kernels, simulation
+from particles.kernels import choice
+from particles.record import Recorder, every
 
 WIDE = (10**3, 10**4, 10**5, 10**6)
 
@@ -51,3 +54,67 @@ def test_auto_takes_it_and_the_run_says_so(name, n, m, bias):
     assert [run.setup["backend"] for run in runs] == [name, "cpu"]
     # Ten steps of a smooth-enough flow: rounding errors of 1e-15 grow, but not by ten orders.
     np.testing.assert_allclose(runs[0].theta[-1], runs[1].theta[-1], rtol=0, atol=1e-5)
+
+
+# A GPU.
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU, if it is told so."""
+
+    def told(works):
+        monkeypatch.setattr(choice, "device_works", lambda: works)
+
+    return told
+
+
+LARGE = {"unit": "tanh", "m": 10**6, "n": 4096, "d": 2, "bias": True}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_auto_takes_a_gpu_where_it_works_and_pays(gpu, dtype):
+    gpu(True)
+    assert kernels.choose(**LARGE, dtype=dtype, device=True) == "cuda"
+    assert kernels.choose(**LARGE, dtype=dtype) == "cpu"  # for arrays of the host
+    line = {"unit": "relu", "m": 10**6, "n": 4096, "d": 1, "bias": True}
+    assert kernels.choose(**line, dtype=dtype, device=True) == "cuda-planar"
+    gpu(False)
+    assert kernels.choose(**LARGE, dtype=dtype, device=True) == "cpu"
+    assert kernels.choose(**line, dtype=dtype, device=True) == "planar"
+
+
+def test_a_small_problem_does_not_look_for_a_gpu(monkeypatch):
+    monkeypatch.setattr(choice, "device_works", lambda: pytest.fail("looked"))
+    assert kernels.choose(**{**LARGE, "m": 100, "n": 1000}, dtype="float64", device=True) == "cpu"
+    assert kernels.choose("relu", 3000, 3000, 2, False, "float64", device=True) == "planar"  # O(n + m)
+
+
+def test_the_simulator_is_no_gpu(monkeypatch):
+    monkeypatch.setattr("particles.kernels.cuda.missing", lambda: None)
+    for simulated in ("0", "1"):
+        monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", simulated)
+        assert choice.device_works.__wrapped__() == (simulated == "0")
+
+
+def test_a_simulation_by_auto_says_that_it_runs_there(gpu, monkeypatch):
+    gpu(True)
+    load = kernels.load
+    monkeypatch.setattr(Device, "name", "cuda")
+    monkeypatch.setattr(kernels, "load", lambda name, *of: Device(*of) if name == "cuda" else load(name, *of))
+    data = pt.data.teacher_student(n=700, d=2, seed=3)
+    cloud = pt.Cloud.gaussian(2000, 2, unit="tanh", symmetric=True, seed=4)
+    labels = []
+
+    class Bar(simulation.Progress):
+        def __init__(self, label, *rest):
+            labels.append(label)
+            super().__init__(label, *rest)
+
+    monkeypatch.setattr(simulation, "Progress", Bar)
+    run = pt.simulate(
+        cloud, data, scaling=pt.NTK, t_end=0.01, flow=pt.Euler(0.01), check_stability=False,
+        recorders=Recorder(every(steps=1), ["risk"]), progress=False,
+    )  # fmt: skip
+    assert run.setup["backend"] == "cuda"
+    assert labels == ["NTK, m=2000 (cuda)"]
