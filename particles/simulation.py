@@ -377,7 +377,7 @@ def _setup(field: Field, flow: Flow, series: Sequence[Series], t_end: float) -> 
 def _versions() -> dict[str, str]:
     """The versions of the packages a run rests on; looked up once, which takes longer than a small run."""
     found = {}
-    for package in ("numpy", "numba", "zarr"):
+    for package in ("numpy", "numba", "zarr", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x"):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

@@ -100,9 +100,15 @@ class Study:
         measured: float,
         within: float,
         standard_error: float | None = None,
+        rival: float | None = None,
     ) -> Claim:
-        """Note the claim that two numbers agree: within `within`, or within three standard errors if that is more."""
-        ok = abs(measured - expected) <= max(within, 3 * (standard_error or 0.0))
+        """Note the claim that two numbers agree: within `within`, or within three standard errors if that is more.
+
+        Where another number is `rival` to the expected one, such as folklore's exponent, the measured one must also be
+        nearer to the expected one: a noisy measurement, of which both are within three errors, is no evidence.
+        """
+        off = abs(measured - expected)
+        ok = off <= max(within, 3 * (standard_error or 0.0)) and (rival is None or off < abs(measured - rival))
         return self._claim(claim, source, expected, measured, standard_error, ok)
 
     def at_most(

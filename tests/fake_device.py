@@ -15,8 +15,8 @@ from particles.kernels.risk import risk_and_residual
 
 # What the code may use of CuPy's namespace: all of these are there, with the same arguments.
 CUPY = {
-    "count_nonzero", "einsum", "float32", "float64", "full", "maximum", "median", "quantile", "sqrt", "square", "stack",
-    "zeros", "zeros_like",
+    "add", "count_nonzero", "einsum", "float32", "float64", "full", "maximum", "median", "quantile", "sqrt", "square",
+    "stack", "zeros", "zeros_like",
 }  # fmt: skip
 
 

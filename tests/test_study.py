@@ -29,6 +29,13 @@ def test_two_numbers_agree_within_the_margin_or_three_standard_errors(study, mea
     assert made.ok is ok
 
 
+@pytest.mark.parametrize(("measured", "ok"), [(-0.9, True), (-0.74, False), (-0.5, False)])
+def test_a_rival_must_be_farther_away(study, measured, ok):
+    numbers = {"expected": -1.0, "measured": measured, "within": 0.1, "standard_error": 0.2}
+    assert study.agrees("it falls", "here", **numbers).ok
+    assert study.agrees("it falls", "here", **numbers, rival=-0.5).ok is ok
+
+
 def test_a_nan_is_no_good_verdict(study):
     assert not study.at_most("small", "here", bound=1.0, measured=float("nan")).ok
     assert not study.at_least("large", "here", bound=1.0, measured=float("nan")).ok

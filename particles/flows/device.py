@@ -50,15 +50,16 @@ class Replay(Bursts):
         super().__init__()
         xp, field = field.kernels.xp, weakref.proxy(field)  # it is kept for as long as the field is
         self.flow = flow
-        self.delta = xp.zeros_like(field.theta0)
-        self.worst = xp.full((), -math.inf)
+        # The step knows these and not the replay, or neither would go before the garbage collector comes by.
+        self.delta = delta = xp.zeros_like(field.theta0)
+        self.worst = worst = xp.full((), -math.inf)
 
         def velocity(displacement):
-            return field.velocity(displacement, check=lambda risk: xp.maximum(self.worst, risk, out=self.worst))
+            return field.velocity(displacement, check=lambda risk: xp.maximum(worst, risk, out=worst))
 
         def step():
-            increment, _ = flow.tableau.increment(velocity, self.delta, velocity(self.delta), flow.dt)
-            self.delta += increment
+            increment, _ = flow.tableau.increment(velocity, delta, velocity(delta), flow.dt)
+            xp.add(delta, increment, out=delta)
 
         self._step = field.kernels.captured(step)
 

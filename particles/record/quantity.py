@@ -78,7 +78,10 @@ def squares(xp: ModuleType, a: Array, axis: int | None = None) -> Array:
     """The sum of a_ij² over all i and j, or for each i with axis=1, in float64."""
     if xp is np:
         return np.einsum("ij,ij->" if axis is None else "ij,ij->i", a, a, dtype=np.float64)
-    return xp.square(a, dtype=np.float64).sum(axis=axis)  # there einsum would be a matrix product for each particle
+    if axis is None:
+        return xp.square(a, dtype=np.float64).sum()
+    # Column by column: einsum would be a matrix product for each particle there, and a sum over p a task for each.
+    return sum(xp.square(a[:, k], dtype=np.float64) for k in range(a.shape[1]))
 
 
 @dataclass(frozen=True)

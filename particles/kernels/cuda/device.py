@@ -8,7 +8,11 @@ captured in a graph.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
 from collections.abc import Callable
+from functools import cache
 from types import BuiltinFunctionType, FunctionType
 
 import numpy as np
@@ -22,6 +26,9 @@ if simulated():
     xp = np
 else:
     import cupy as xp
+    from numba.cuda.core import config
+
+    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # sums end in kernels of few blocks, as they must
 
 MOST = 2**31 - 1  # what an int32 counts
 OTHERWISE = ", or take backend='reference'"
@@ -123,31 +130,49 @@ def captured(function: Callable[[], None], capturable: Callable[[], bool]) -> Ca
     """
     if simulated():
         return function
-    pool, stream, graph, able = xp.cuda.MemoryPool(), xp.cuda.Stream(), None, None
+    # A blocking stream could not be captured while any thread uses the default one; events keep the order instead.
+    pool, stream, graph, able = xp.cuda.MemoryPool(), xp.cuda.Stream(non_blocking=True), None, None
 
     def call():
         nonlocal graph, able
         if graph is None:
             before = xp.cuda.get_current_stream()
             stream.wait_event(before.record())
-            with stream, xp.cuda.using_allocator(pool.malloc):
-                if able is None:
-                    function()
-                    able = capturable()  # not later: others call the same kernels between two steps
-                elif not able:
-                    function()
-                else:
-                    stream.begin_capture()
-                    try:
+            try:
+                with stream, xp.cuda.using_allocator(pool.malloc):
+                    if able is None:
+                        xp.get_default_memory_pool().free_all_blocks()  # the pool sees none of what that keeps
                         function()
-                    finally:
-                        made = stream.end_capture()
-                    graph = made
-            before.wait_event(stream.record())
+                        able = capturable()  # not later: others call the same kernels between two steps
+                    elif not able:
+                        function()
+                    else:
+                        graph = _recorded(function, stream)
+            finally:
+                before.wait_event(stream.record())
         if graph is not None:
             graph.launch()
 
+    # CuPy's pool does not give its memory back by itself.
+    weakref.finalize(call, pool.free_all_blocks).atexit = False
     return call
+
+
+def _recorded(function: Callable[[], None], stream: xp.cuda.Stream) -> xp.cuda.Graph:
+    """The launches of a call as a graph; nothing is executed."""
+    collecting = gc.isenabled()
+    gc.disable()  # memory that is given back meanwhile would end the capture
+    stream.begin_capture()
+    try:
+        function()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the capture is broken as well, and not why
+            stream.end_capture()
+        raise
+    finally:
+        if collecting:
+            gc.enable()
+    return stream.end_capture()
 
 
 def describe() -> dict[str, object]:
@@ -167,7 +192,13 @@ def _stream():
     if simulated():
         return 0
     pointer = xp.cuda.get_current_stream().ptr
-    return cuda.external_stream(pointer) if pointer else 0
+    return _external(pointer) if pointer else 0
+
+
+@cache
+def _external(pointer: int):
+    """CuPy's stream as Numba knows it; one object for each, by which Numba finds its launch configuration again."""
+    return cuda.external_stream(pointer)
 
 
 def _handed_over(argument):

@@ -1,5 +1,6 @@
 """What is asked of CuPy and Numba beside arrays, seen by stand-ins: graphs, the precision of products, launches."""
 
+import gc
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -58,14 +59,19 @@ def log(monkeypatch):
         def __exit__(self, *error):
             log.append("shared memory")
 
+    def side(non_blocking):
+        assert non_blocking, "it could not be captured while another thread uses the default stream"
+        return Stream(log, "side")
+
     cuda = SimpleNamespace(
-        MemoryPool=lambda: SimpleNamespace(malloc=None),
-        Stream=lambda: Stream(log, "side"),
+        MemoryPool=lambda: SimpleNamespace(malloc=None, free_all_blocks=lambda: log.append("own memory back")),
+        Stream=side,
         get_current_stream=lambda: Stream(log, "main"),
         using_allocator=Allocator,
     )
     monkeypatch.setattr(device, "simulated", lambda: False)
-    monkeypatch.setattr(device, "xp", SimpleNamespace(cuda=cuda))
+    shared = SimpleNamespace(free_all_blocks=lambda: log.append("room"))
+    monkeypatch.setattr(device, "xp", SimpleNamespace(cuda=cuda, get_default_memory_pool=lambda: shared))
     return log
 
 
@@ -76,20 +82,23 @@ BACK = ["shared memory", "from side", "main waits for side"]
 def test_a_step_is_run_then_captured_then_replayed(log):
     step = device.captured(lambda: log.append("work"), lambda: True)
     step()
-    assert log == [*ASIDE, "work", *BACK]
+    assert log == [*ASIDE, "room", "work", *BACK]
     log.clear()
     step()
     assert log == [*ASIDE, "begin", "work", "end", *BACK, "launch"]
     log.clear()
     step(), step()
     assert log == ["launch", "launch"]
+    log.clear()
+    del step
+    assert log == ["own memory back"]  # at once, and not when the garbage collector comes by
 
 
 def test_what_cannot_be_captured_is_run_each_time(log):
     step = device.captured(lambda: log.append("work"), lambda: False)
     for _ in range(3):
         step()
-    assert log == 3 * [*ASIDE, "work", *BACK]
+    assert [word for word in log if word != "room"] == 3 * [*ASIDE, "work", *BACK]
 
 
 def test_it_is_asked_once_before_others_come_between(log):
@@ -110,7 +119,8 @@ def test_a_capture_that_fails_is_ended(log):
     step()
     with pytest.raises(MemoryError):
         step()
-    assert log[-4:] == ["begin", "end", *BACK[:2]]
+    assert log[-5:] == ["begin", "end", *BACK]
+    assert gc.isenabled()
     log.clear()
     with pytest.raises(MemoryError):
         step()
