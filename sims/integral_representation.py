@@ -193,13 +193,16 @@ def claim_laws(study: Study, widths: np.ndarray, scaled: dict, fits: dict[str, E
             within=0.02,  # the next order in 1/m, at the least of the widths
         )
     of_time = [law(widths, scaled["phi"][:, :, k]) for k in range(scaled["phi"].shape[2])]
+    worst = max(of_time, key=lambda each: abs(each.value))
     study.agrees(
-        "m·Var of φ collapses: the power of m left in it, meaned over all times, is 0",
+        "m·Var of φ collapses at all times: the power of m left in it, at the time where it is largest, is 0",
         SOURCE,
         expected=0.0,
-        measured=np.mean([2 * each.value for each in of_time]),
-        standard_error=np.mean([2 * each.standard_error for each in of_time]),  # as of one time: they move together
-        within=0.02,  # the next order in 1/m, at the least of the widths
+        measured=2 * worst.value,
+        standard_error=2 * worst.standard_error,
+        # The next order in 1/m: at m = 32 it is at most 6 ± 3 % of m·Var, by 2000 clouds of it and of m = 256. Over the
+        # least range of widths, to m = 512, that is a power of 0.02.
+        within=0.02,
     )
     on, around = (scaled[name][:, :, -1].mean() for name in ("prediction", "phi"))
     study.at_most(

@@ -103,31 +103,39 @@ SERIES = {
 }
 DERIVED = {name: case.exponent(scaling.gamma) for name, (case, scaling) in SERIES.items()}
 
-# Claims: each speaks of one case or of two, and is judged by the one that is nearer to failing it.
+# Claims: each speaks of one case or of two, and is judged by the one that is nearer to failing it. The last number is
+# the rival exponent, of which the measured one must be farther: folklore's m^(γ-1), or where that holds the m^-1 of
+# symmetric laws; in mean field, where folklore is right as well, the fluctuations' m^-1/2.
 CLAIMS = {
     "NTK, a smooth unit and a law symmetric in c, doubled or not: the drift of the kernel falls like 1/m": (
         ["NTK, gelu, doubled", "NTK, gelu, c symmetric"],
-        "Dyer, Gur-Ari (2020), Huang, Yau (2020); the mean first order vanishes under c -> -c",
+        "Dyer, Gur-Ari (2020), Huang, Yau (2020); derived: the mean first order vanishes under c -> -c",
+        -1 / 2,
     ),
     "NTK, an odd unit without bias: the drift falls like 1/m even where all c are positive": (
         ["NTK, erf, c > 0"],
-        "the mean first order vanishes under w -> -w",
+        "derived: the mean first order vanishes under w -> -w",
+        -1 / 2,
     ),
     "NTK, ReLU and a law symmetric in c, doubled or not: the drift falls like m^-3/4, for the kinks": (
         ["NTK, relu, doubled", "NTK, relu, c symmetric"],
-        "about m μ pairs (particle, sample) flip, with random signs",
+        "derived: about m μ pairs (particle, sample) flip, with random signs",
+        -1 / 2,
     ),
     "NTK, a law without such a symmetry: the drift falls like m^-1/2, as folklore has it": (
         ["NTK, gelu, c > 0"],
         "lecture notes, section (iii): the drift follows the displacement, m^(γ-1)",
+        -1,
     ),
     "gamma = 3/4, doubled, smooth or not: the drift falls like m^-1/2, the square of the mobility": (
         ["gamma=0.75, gelu, doubled", "gamma=0.75, relu, doubled"],
-        "second order in the displacement, m^(2γ-2), which exceeds the kinks' m^(γ/2-1) beyond γ = 2/3",
+        "derived: second order in the displacement, m^(2γ-2), above the kinks' m^(γ/2-1) beyond γ = 2/3",
+        -1 / 4,
     ),
     "mean field: the drift does not fall with the width": (
         ["mean field, gelu, doubled", "mean field, relu, doubled"],
         "lecture notes: mobility of order 1 where m α(m) is",
+        -1 / 2,
     ),
 }
 
@@ -187,17 +195,22 @@ def train(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, options: argparse
 
 def check_exponents(study: Study, fits: Mapping[str, Exponent]) -> None:
     """Hold the fitted exponents against the derived ones."""
-    # The next order is smaller by m^-1/2, in the scatter of ReLU's few flips as well, with constants of order 1: it
-    # turns the slope by half of that, 1/16 at the least of the widths, 64.
+    # A next order smaller by m^-q, with a constant of order 1, turns the slope by q m^-q at the least of the widths,
+    # 64; one of random signs adds in squares, and turns it by q m^-2q. Of mean orders q is 1/2 or more, and so it is of
+    # the scatter of ReLU's few flips: 1/16. Kinks against the second order have random signs and q = 1/4 under NTK, 1/8
+    # at γ = 3/4: 0.03 and 0.04. Of clouds that are drawn the first order's fluctuations tie with the second order under
+    # NTK, which turns nothing (q = 0), and what is next has q = 1/2 again. The largest of all:
     within = 1 / 16
 
-    def nearness(name: str) -> float:
-        return abs(fits[name].value - DERIVED[name]) / max(within, 3 * (fits[name].standard_error or 0))
+    for claim, (names, source, rival) in CLAIMS.items():
 
-    for claim, (names, source) in CLAIMS.items():
+        def nearness(name: str, rival: float = rival) -> float:
+            value, tolerance = fits[name].value, max(within, 3 * (fits[name].standard_error or 0))
+            return abs(value - DERIVED[name]) / max(min(tolerance, abs(value - rival)), 1e-9)
+
         worst = max(names, key=nearness)
         numbers = {"measured": fits[worst].value, "standard_error": fits[worst].standard_error}
-        study.agrees(claim, source, expected=DERIVED[worst], within=within, **numbers)
+        study.agrees(claim, source, expected=DERIVED[worst], within=within, rival=rival, **numbers)
 
 
 def check_first_order(study: Study, data: pt.Data, m: int, seeds: int, options: argparse.Namespace) -> None:
@@ -210,7 +223,7 @@ def check_first_order(study: Study, data: pt.Data, m: int, seeds: int, options: 
         errors.append(np.abs(measured.kernel_drift[1:] / expected - 1).max())
     study.at_most(
         "NTK, c > 0: at all times the drift is that of the first order, without a fitted constant (relative error)",
-        "first order in the displacement, along r = e^{-K_0 t/n} r_0",
+        "derived: first order in the displacement, along r = e^{-K_0 t/n} r_0",
         bound=4 * pt.NTK.mobility(m),  # the second order is smaller by μ, with a constant of 1 to 2 on these data
         measured=np.mean(errors),
         standard_error=np.std(errors, ddof=1) / np.sqrt(seeds) if seeds > 1 else None,

@@ -1,7 +1,8 @@
 """The kernel of a wide network has a limit, at a distance of m^-1/2; in training only a lazy network keeps it.
 
-At the start K_0 is a mean over m independent particles, the same under both scalings, so that m E(K_0 - K̄)² is the
-variance of one particle's kernel at every m: the rate m^-1/2 with its constant (lecture notes, K → K̄). For ReLU that
+At the start K_0 is a mean over m independent particles, the same under both scalings (dφ/dt = -K_0 r/n, r = φ - y, is
+measured of the particles' velocities), so that m E(K_0 - K̄)² is the variance of one particle's kernel at every m: the
+rate m^-1/2 with its constant (lecture notes, K → K̄). For ReLU that
 variance has a closed form, since σ² is relu² and σ'² is σ': with k = <x, x'> and c, w ~ N(0, 1),
 
     E(σσ + c² k σ'σ')² = E[σ²σ²] + 2k E[σσ] + 3k² E[σ'σ'].
@@ -17,8 +18,9 @@ Their network (1/√m) Σ c σ(<w, x>/√2 + β b), with b ~ N(0, 1) and β = 0.
 dt = m α² = 1 on the clock of this project under NTK scaling; it lasts as long here in mean field.
 
 In their words wider nets vary less and inflate less. With one hidden layer a lazy net inflates so little that its
-kernels before and after training lie on one another. The relative change falls faster than the spread of m^-1/2:
-towards m^-3/4, by the kinks of ReLU that pass a sample (see `kernel_constancy`).
+kernels before and after training lie on one another. The relative change falls faster than the spread of m^-1/2: like
+m^-3/4, by the kinks of ReLU that pass a sample (see `kernel_constancy`); at the least width these are so few that the
+mean logarithm of the change is some 15 % below that law, and its fit begins at the next.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from matplotlib.figure import Figure
 import particles as pt
 from particles.checks import count_of
 from particles.cli import run_script
+from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.plot.style import COLORS, INK, PALE, RC, START, faint_grid, slide
 from particles.progress import Progress
@@ -48,7 +51,11 @@ STEPS, EARLY = 200, 20
 """Steps of gradient descent, and after how many the outputs are compared with those of the limit."""
 N = 32
 ANGLES = np.linspace(-np.pi, np.pi, 181)
-WIDTHS = {"quick": (100, 500, 2000), "default": (100, 500, 2000, 10_000), "full": (100, 500, 2000, 10_000, 50_000)}
+WIDTHS = {
+    "quick": (100, 500, 2000, 10_000),
+    "default": (100, 500, 2000, 10_000),
+    "full": (100, 500, 2000, 10_000, 50_000),
+}
 LIMIT = KernelLimit("relu")
 
 
@@ -75,7 +82,7 @@ def run(study: Study, options: argparse.Namespace) -> dict:
             bar.update(s * len(widths) + k + 1)
     values = {name: collected(cells) for name, cells in measured.items()}
     fits = fitted(widths, values)
-    claim(study, widths, data, values, fits)
+    claim(study, widths, data, values, fits, options.dtype)
     study.save(drawn(widths, values, fits), "tangent_kernel_limit.png")
     widest = {name: cells[0, -1]["numbers"] for name, cells in measured.items()}
     gaps = {name: {key: each[key] for key in ("start", "gap", "drift", "learning")} for name, each in values.items()}
@@ -114,6 +121,7 @@ def trained(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, backend: str) -
     expected = data.y + steps @ (first - data.y)
     return {
         "numbers": run.summary(),
+        "motion": motion(cloud, data, scaling, backend, kernels[0]),
         "kernel": kernels[0],
         "curves": curves,
         "start": relative(kernels[0], limit),
@@ -121,6 +129,14 @@ def trained(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, backend: str) -
         "drift": relative(kernels[1], kernels[0]),
         "learning": np.linalg.norm(early - expected) / np.linalg.norm(first - data.y),
     }
+
+
+def motion(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, backend: str, kernel: np.ndarray) -> float:
+    """How far dφ/dt, as the particles' velocities make it at the start, is from -K_0 r/n, relatively."""
+    field = Field(cloud, data, scaling, backend=backend)
+    change = field.alpha * field.kernels.push(field.theta0, field.velocity(field.still), field.x)
+    expected = -kernel @ (field.output(field.still) - data.y) / data.n
+    return float(np.linalg.norm(change - expected) / np.linalg.norm(expected))
 
 
 def relative(kernel: np.ndarray, other: np.ndarray) -> float:
@@ -141,18 +157,21 @@ def fitted(widths: np.ndarray, values: Mapping[str, dict]) -> dict[str, Exponent
         "start": exponent(widths, lazy["start"]),
         "lazy": exponent(widths, lazy["gap"]),
         "moving": exponent(widths, moving["gap"]),
-        "drift": exponent(widths, lazy["drift"]),
+        # Without the least width, where kinks that pass a sample are few: their scatter lowers the mean logarithm.
+        "drift": exponent(widths[1:], lazy["drift"][:, 1:]),
         "learning": exponent(widths, lazy["learning"]),
     }
 
 
-def claim(study: Study, widths: np.ndarray, data: pt.Data, values: Mapping[str, dict], fits: Mapping) -> None:
+def claim(study: Study, widths: np.ndarray, data: pt.Data, values: Mapping, fits: Mapping, dtype: str) -> None:
     """What is claimed of the kernels and of what they learn."""
-    study.at_most(
-        "at the start both scalings have the same kernel, to the last bit: the largest difference",
-        "lecture notes, K_t of a shallow network",
-        bound=0.0,
-        measured=np.abs(values["lazy"]["kernel"] - values["moving"]["kernel"]).max(),
+    study.agrees(
+        "at the start both scalings move their outputs with the same kernel, dφ/dt = -K_0 r/n: worst relative error",
+        "lecture notes, dφ/dt = -K R'(φ)",
+        expected=0.0,
+        measured=max(each["motion"].max() for each in values.values()),
+        # Rounding alone: sums over the particles and the data, whose errors grow like a root of their numbers.
+        within=1e3 * float(np.finfo(dtype).eps),
     )
     ratio = variance_ratio(widths, data, values["lazy"]["kernel"])
     study.agrees(
@@ -164,16 +183,14 @@ def claim(study: Study, widths: np.ndarray, data: pt.Data, values: Mapping[str, 
         within=0.01,  # exact in the mean: what counts is the standard error
     )
     theorem = "Jacot, Gabriel, Hongler (2018), Theorem 2"
-    for name, what, source, expected in (
-        (
-            "start",
-            "at the start the distance of the kernel to its limit goes like m^-1/2",
-            "lecture notes, K → K̄",
-            -0.5,
-        ),
-        ("lazy", "after training that of the lazy network still goes like m^-1/2", theorem, -0.5),
-        ("moving", "after training that of the moving one no longer falls with m", "lecture notes, α(m) = 1/m", 0.0),
-        ("learning", "the gap of lazy outputs to gradient descent with the limit goes like m^-1/2", theorem, -0.5),
+    shallow, mean_field = "lecture notes, K → K̄", "lecture notes, α(m) = 1/m"
+    kinks = "derived: the kinks of ReLU that pass a sample"
+    for name, what, source, expected, rival in (
+        ("start", "at the start the distance of the kernel to its limit goes like m^-1/2", shallow, -0.5, -1.0),
+        ("lazy", "after training that of the lazy network still goes like m^-1/2", theorem, -0.5, 0.0),
+        ("moving", "after training that of the moving one no longer falls with m", mean_field, 0.0, -0.5),
+        ("learning", "the gap of lazy outputs to descent with the limit goes like m^-1/2", theorem, -0.5, -0.75),
+        ("drift", "the relative change of the lazy kernel goes like m^-3/4, not like its spread", kinks, -0.75, -0.5),
     ):
         study.agrees(
             what,
@@ -182,14 +199,8 @@ def claim(study: Study, widths: np.ndarray, data: pt.Data, values: Mapping[str, 
             measured=fits[name].value,
             standard_error=fits[name].standard_error,
             within=0.03,  # the next order in 1/√m, at the least width
+            rival=rival,
         )
-    study.at_most(
-        "wider lazy nets inflate less: the exponent of the relative change of their kernel is below that of the spread",
-        "Jacot, Gabriel, Hongler (2018), section 6.1",
-        bound=-0.5,
-        measured=fits["drift"].value,
-        standard_error=fits["drift"].standard_error,
-    )
 
 
 def variance_ratio(widths: np.ndarray, data: pt.Data, kernels: np.ndarray) -> np.ndarray:

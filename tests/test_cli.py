@@ -252,6 +252,8 @@ def test_help_imports_nothing_heavy():
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words, named, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for module in ("particles.kernels.cuda", "particles.kernels.cuda.available"):  # where there is a GPU as well
+        monkeypatch.setattr(f"{module}.missing", lambda: ("there is no CUDA device", "take backend='cpu'"))
     try:
         assert main(words) == 2
     finally:

@@ -2,9 +2,22 @@
 
 import os
 
+import pytest
+
 from particles.kernels.cuda import available
 
-if available.devices() == 0:
-    os.environ.setdefault(available.SIMULATOR, "1")
+SIMULATED = available.devices() == 0
+
+if SIMULATED:
+    os.environ[available.SIMULATOR] = "1"  # while these tests are collected, which imports it
 
 collect_ignore_glob = ["*_offline.py"]  # programs, to run without the simulator
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _simulator():
+    """The simulator for these tests; the others are to find this machine as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        if SIMULATED:
+            patch.setenv(available.SIMULATOR, "1")
+        yield
