@@ -7,26 +7,18 @@ import pytest
 from hypothesis import settings
 
 from particles import kernels
-from particles.kernels.cuda.available import SIMULATOR
 
 # No time limit an example, and the same examples every time: a test passes or fails whatever else the machine does.
 settings.register_profile("particles", deadline=None, derandomize=True)
 settings.load_profile("particles")
 
 NOT_ON_A_GPU = "NOT TESTED on a GPU"
-SIMULATOR_ASKED_FOR = SIMULATOR in os.environ
 
 
 def pytest_configure(config):
     # Compiled kernels of the tests stay out of the user's own cache, and are there for the next run of the tests.
     if hasattr(config, "cache"):
         os.environ.setdefault("PARTICLES_CACHE", str(config.cache.mkdir("kernels")))
-
-
-def pytest_collection_finish(session):
-    # The tests of kernels/cuda ask for the simulator, and were collected in it; no other test is to run in it.
-    if not SIMULATOR_ASKED_FOR:
-        os.environ.pop(SIMULATOR, None)
 
 
 @pytest.hookimpl(tryfirst=True)

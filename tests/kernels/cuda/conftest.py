@@ -10,18 +10,16 @@ from particles.kernels.cuda import available
 
 SIMULATED = available.devices() == 0
 
-if SIMULATED:
-    os.environ[available.SIMULATOR] = "1"  # while these tests are collected, which imports it
+if SIMULATED:  # for the rest of the session: Numba looks at it now and then
+    os.environ[available.SIMULATOR] = "1"
 
 collect_ignore_glob = ["*_offline.py"]  # programs, to run without the simulator
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _simulator():
-    """The simulator for these tests; the others are to find this machine as it is."""
     with pytest.MonkeyPatch.context() as patch:
         if SIMULATED:
-            patch.setenv(available.SIMULATOR, "1")
             _share_at_once(patch)
         yield
 
