@@ -183,7 +183,7 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _run_all(options: argparse.Namespace) -> int:
     """Every simulation with the options they share, each in its own folder; then the table of verdicts."""
-    from particles.gallery import good, overview, summaries
+    from particles.gallery import all_hold, overview, summaries
     from particles.study import flags, scripts
 
     folder = options.out or FOLDER
@@ -202,7 +202,7 @@ def _run_all(options: argparse.Namespace) -> int:
             return INTERRUPTED
     found = summaries(folder)
     print(f"\n{overview(found)}")
-    hold = all(good(summary["claims"]) == len(summary["claims"]) for summary in found.values())
+    hold = all(all_hold(summary["claims"]) for summary in found.values())
     return max(codes, default=OK) if any(codes) else OK if hold else NOT_ALL_HOLD
 
 

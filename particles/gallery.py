@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from particles.errors import StorageError
-from particles.study import SUMMARY, read_summary, scripts
+from particles.study import SUMMARY, read_summary, scripts, verdicts
 
 RESULTS = Path("sims/results")
 MARKS = "<!-- the verdicts -->\n", "<!-- end of the verdicts -->\n"
@@ -30,6 +30,11 @@ def good(claims: Sequence[Mapping]) -> int:
     return sum(bool(claim["ok"]) for claim in claims)
 
 
+def all_hold(claims: Sequence[Mapping]) -> bool:
+    """Whether all claims have a good verdict."""
+    return good(claims) == len(claims)
+
+
 def overview(found: Mapping[str, Mapping]) -> str:
     """A line a simulation: how many of its claims hold, and how long it took; then every claim that does not.
 
@@ -39,13 +44,11 @@ def overview(found: Mapping[str, Mapping]) -> str:
     fall        NOT all hold  0 of 1      2.0
     NOT  fall: it falls: expected -1, measured -0.5
     """
-    from particles.study import verdicts
-
     width = max(map(len, ["simulation", *found]))
     lines = [f"{'simulation':{width}}  {'verdict':12} {'claims':>6}  seconds"]
     for name, summary in found.items():
         claims = summary["claims"]
-        verdict = "all hold" if good(claims) == len(claims) else "NOT all hold"
+        verdict = "all hold" if all_hold(claims) else "NOT all hold"
         lines.append(f"{name:{width}}  {verdict:12} {f'{good(claims)} of {len(claims)}':>7} {summary['seconds']:8.1f}")
     for name, summary in found.items():
         lines += [verdicts([{**c, "claim": f"{name}: {c['claim']}"}]) for c in summary["claims"] if not c["ok"]]

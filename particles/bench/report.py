@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from particles.bench.peers import LABELS, NATIVE
 from particles.bench.regimes import SLOPES
 from particles.errors import RunExistsError, StorageError
+from particles.fits import exponent
 
 NUMBERS, FIGURE = "bench.json", "bench.png"
 
@@ -66,8 +65,7 @@ def slopes(records: Sequence[Mapping]) -> dict[str, dict]:
                 (size(r["problem"], against), r["contenders"][name]["seconds"]) for r in rows if name in r["contenders"]
             ]
             if len(points) >= 3:
-                logs = np.log(points)
-                slope = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+                slope = exponent(*zip(*points, strict=True)).value
                 found[f"{series}, {name}"] = {"against": against, "slope": slope, "points": points}
     return found
 

@@ -21,7 +21,7 @@ from particles.errors import ArgumentError
 from particles.field import MATRIX, Field
 from particles.scaling import Scaling
 from particles.theory import kernel
-from particles.theory.laziness import jacobian_norm
+from particles.theory.laziness import jacobian_norm, size
 from particles.theory.lipschitz import UNSCALED, Lipschitz, lipschitz, require_smooth
 
 GROWTH = 1.02  # of the radius, from one trial to the next
@@ -132,7 +132,7 @@ def theorem_2_2(cloud: Cloud, data: Data, scaling: Scaling, t: float) -> Displac
     Source: Chizat, Oyallon, Bach (2019), theorem 2.2.
     """
     t, (alpha, f, _) = number_of("the time", t), _start(cloud, data, scaling)
-    risk = 0.5 * _size(f - data.y) ** 2
+    risk = 0.5 * size(f - data.y) ** 2
     bound = math.sqrt(scaling.cob_time(t, cloud.m) * risk) / alpha
     return DisplacementBound(alpha, {}, t, risk, bound, centred=not f.any())
 
@@ -158,7 +158,7 @@ def theorem_2_3(cloud: Cloud, data: Data, scaling: Scaling, t: float, radius: fl
     Source: Chizat, Oyallon, Bach (2019), theorem 2.3; lecture notes, t²κ.
     """
     t, (alpha, f, x) = number_of("the time", t), _start(cloud, data, scaling)
-    error, duration = _size(f - data.y), scaling.cob_time(t, cloud.m)
+    error, duration = size(f - data.y), scaling.cob_time(t, cloud.m)
     step = duration * error / alpha
     constants = lipschitz(cloud, x, 0.0 if radius is None else number_of("the radius", radius))
     if radius is None:
@@ -197,7 +197,7 @@ def theorem_2_4(cloud: Cloud, data: Data, scaling: Scaling) -> ConvergenceBound:
         raise ArgumentError("Dh is 0 at the start", "draw a cloud that has a gradient on these inputs")
     constants = _halving_ball(cloud, x, sigma)
     limit = sigma**3 / (32 * jacobian * constants.dh) if constants.dh > 0 else (math.inf if sigma > 0 else 0.0)
-    start, target = _size(f) / alpha, _size(data.y)
+    start, target = size(f) / alpha, size(data.y)
     conditions = {
         "σ_min > 0": sigma > 0,
         "‖h(θ_0)‖ ≤ C_0": start <= limit,
@@ -205,7 +205,7 @@ def theorem_2_4(cloud: Cloud, data: Data, scaling: Scaling) -> ConvergenceBound:
     }
     least = target / limit if limit > 0 else math.inf
     return ConvergenceBound(
-        alpha, conditions, sigma, jacobian, constants, limit, start, least, _size(f - data.y), slowest / 4
+        alpha, conditions, sigma, jacobian, constants, limit, start, least, size(f - data.y), slowest / 4
     )
 
 
@@ -245,8 +245,3 @@ def _halving_ball(cloud: Cloud, x: np.ndarray, sigma: float) -> Lipschitz:
             break
         inside, outside = (radius, outside) if product <= 0.5 * sigma else (inside, radius)
     return constants
-
-
-def _size(f: np.ndarray) -> float:
-    """‖f‖ in L²(ν), for values f (n,) on the samples."""
-    return float(np.sqrt(np.mean(f * f)))

@@ -102,7 +102,7 @@ def relative_scale(cloud: Cloud, data: Data, scaling: Scaling, backend: str = "a
     10.0...
     """
     field = _field(cloud, data, scaling, "squared", backend)
-    error = _size(field.output(np.zeros_like(field.theta0)) - data.y)
+    error = size(field.output(np.zeros_like(field.theta0)) - data.y)
     return error * hessian_norm(field.cloud, data.x, scaling) / _slope(field) ** 2
 
 
@@ -176,6 +176,6 @@ def _turned(field: Field, step: np.ndarray) -> float:
     return field.alpha * float(np.sqrt(max(top, 0.0) / n))
 
 
-def _size(f: np.ndarray) -> float:
+def size(f: np.ndarray) -> float:
     """‖f‖ in L²(ν), for values f (n,) on the samples."""
     return float(np.sqrt(np.mean(f * f)))
