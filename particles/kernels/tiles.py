@@ -20,7 +20,8 @@ from particles.kernels.compile import FASTMATH
 
 SAMPLES = 512  # samples in a task of predict and push
 PARTICLES = 32  # particles in a task of drift
-GROUPS = 32  # at most so many partial sums over each half of the cloud, whatever m, the threads or the ranks
+GROUPS = 32  # at most so many partial sums over each half of the cloud, unless the groups would become too large
+LARGE = 1 << 21  # particles in a group at most: work for thousands of ranks where m is a million millions
 FLUSH = 256  # terms summed in the kernel's precision before they are added in float64
 REGISTER = 64  # bytes in a SIMD register; where they are shorter, one of these is two or four of them
 
@@ -80,3 +81,17 @@ def rows_of(block, m):
         return block * FLUSH, min((block + 1) * FLUSH, first)
     begin = first + (block - blocks) * FLUSH
     return begin, min(begin + FLUSH, m)
+
+
+@numba.njit
+def groups_of_half(m):
+    """The number of groups of particles in each half of the cloud: a function of m alone."""
+    blocks = half_blocks(m)
+    return min(blocks, max(GROUPS, -(-blocks * FLUSH // LARGE)))
+
+
+@numba.njit
+def blocks_of(group, m):
+    """First and last block of a group; the groups of the second half follow those of the first."""
+    blocks, groups = half_blocks(m), groups_of_half(m)
+    return group * blocks // groups, (group + 1) * blocks // groups
