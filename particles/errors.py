@@ -42,6 +42,10 @@ class UnknownNameError(ParticlesError, ValueError):
     """A name that is not in a table; the message gives the nearest ones."""
 
 
+class TooLargeError(ParticlesError, MemoryError):
+    """More memory than there is, asked for by sizes that the user or a file gave; nothing was allocated."""
+
+
 class BackendError(ParticlesError, RuntimeError):
     """A back end that was asked for and cannot work here, with the reason."""
 

@@ -14,6 +14,7 @@ BUILTINS = {
     "ShapeError": ValueError,
     "PrecisionError": TypeError,
     "UnknownNameError": ValueError,
+    "TooLargeError": MemoryError,
     "BackendError": RuntimeError,
     "MissingExtraError": ImportError,
     "StepError": ValueError,

@@ -14,7 +14,7 @@ ROOT = Path(particles.__file__).parent
 # From the bottom up; names on one line do not import each other. Every module or package has its place.
 LAYERS = [
     ["errors", "progress"],
-    ["checks"],
+    ["checks", "memory"],
     ["random", "units", "scaling", "laws", "fits"],
     ["losses"],
     ["cloud"],
@@ -79,7 +79,7 @@ def test_imports_go_down(file):
 def test_kernels_know_arrays_and_units_only(file):
     """No Cloud, no loss, no scaling, no time."""
     others = {layer for _, layer in layers_imported(file)}
-    assert others <= {"kernels", "errors", "checks", "units"}
+    assert others <= {"kernels", "errors", "checks", "memory", "units"}
 
 
 # What may be imported at all, besides the standard library and this package.
