@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from particles import durable
 from particles.errors import DamagedRunError, RunExistsError, StorageError
-from particles.record.files import ASIDE, RunFiles, clear_aside, has_lock, storage_errors, sync
+from particles.record.files import ASIDE, RunFiles, clear_aside, has_lock, storage_errors
 from particles.record.head import HEAD, Head, encode, load_json
 from particles.record.layout import create_constant, create_series
 from particles.record.store import ArraySpec, Constants, clocks
@@ -61,15 +61,16 @@ def _unfinished(path: Path) -> bool:
 
 def clear(path: Path) -> None:
     """Remove a run, the record first, and keep the lock that we hold."""
-    (path / HEAD).unlink(missing_ok=True)
-    sync(path)
+    if (path / HEAD).exists():
+        durable.remove(path / HEAD)
+        durable.sync(path)
     for entry in path.iterdir():
         if entry.name == ASIDE:
             clear_aside(path)
         elif entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
+            durable.remove_tree(entry)
         else:
-            entry.unlink()
+            durable.remove(entry)
 
 
 def build(path: Path, setup: dict[str, Any], constants: Constants, specs: Mapping[str, ArraySpec]) -> Head:

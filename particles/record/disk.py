@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from particles import durable
 from particles.errors import DamagedRunError, StorageError
 from particles.record.checkpoint import pack, unpack
 from particles.record.creation import build, check_free, clear, is_run
@@ -283,7 +284,7 @@ class DiskStore(Store):
         length = array.chunks[0]
         for file in (self.path / name).iterdir():
             if is_chunk(file.name) and int(file.name.split(".")[1]) * length >= count:
-                file.unlink()
+                durable.remove(file)
         if count % length:
             self._frames(name, count - 1, count)  # a damaged chunk must not be taken for an empty one
             array.resize((count + -count % length, *array.shape[1:]))

@@ -1,14 +1,12 @@
 """The files of a run on disk: written aside, synced, then renamed; one writer; errors with a remedy.
 
-A file is first written whole in the directory `writer`, then synced, then renamed over the old one, then its
-directory is synced. So whoever reads finds the old file or the new one, also after a power cut, and never a part.
+What is written aside, in the directory `writer`, has no name that a reader looks at.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import Any, BinaryIO
 
 from zarr.storage import LocalStore
 
+from particles import durable
 from particles.errors import ParticlesError, StorageError
 
 ASIDE = "writer"
@@ -60,24 +59,24 @@ class RunFiles(LocalStore):
         """Write all the files that were noted, durably. In between, some are in their places and some are not."""
         directories = {(self.root / key).parent for key in self._waiting}
         for directory in [d for d in directories if not d.exists()]:
-            directory.mkdir()  # an array's, straight below the run's
+            durable.make(directory)  # an array's, straight below the run's
             directories.add(self.root)
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(self._place, self._waiting))
-            list(pool.map(sync, directories))
+            list(pool.map(durable.sync, directories))
         self._waiting.clear()
 
     def discard(self) -> None:
         """Forget what was noted, and what was written aside, also by a writer that was killed."""
         self._waiting.clear()
         for path in (self.root / ASIDE).glob(f"*{_PARTIAL}"):
-            path.unlink(missing_ok=True)
+            durable.remove(path)
 
     def _place(self, key: str) -> None:
         aside = self._aside(key)
-        write(aside, self._waiting[key])
-        sync(aside)
-        os.replace(aside, self.root / key)
+        durable.write(aside, self._waiting[key])
+        durable.sync(aside)
+        durable.rename(aside, self.root / key)
 
     def _aside(self, key: str) -> Path:
         return self.root / ASIDE / (key.replace("/", ".") + _PARTIAL)
@@ -86,29 +85,6 @@ class RunFiles(LocalStore):
 def is_chunk(name: str) -> bool:
     """Whether a file of an array's directory holds a chunk: c, c.0, c.12.0, ..."""
     return name == "c" or name.startswith("c.")
-
-
-def write(path: Path, parts: Iterable[Any]) -> None:
-    """Write the parts to a file, not synced."""
-    with path.open("wb") as file:
-        file.writelines(parts)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_directory(path: Path) -> None:
-    """A directory and its parents, durably."""
-    if not path.exists():
-        make_directory(path.parent)
-        path.mkdir(exist_ok=True)
-        sync(path.parent)
 
 
 def has_lock(root: Path) -> bool:
@@ -122,7 +98,10 @@ def lock(root: Path) -> BinaryIO:
     Raises:
         StorageError: another process, or another store of this one, holds it.
     """
-    make_directory(root / ASIDE)
+    durable.make_directory(root / ASIDE)
+    if not has_lock(root):
+        durable.write(root / _LOCK, [])
+        durable.sync(root / ASIDE)  # it tells whose directory this is, should the power fail before the record
     file = (root / _LOCK).open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,7 +118,7 @@ def clear_aside(root: Path) -> None:
     """Remove everything but the lock from the writer's directory."""
     for path in (root / ASIDE).iterdir():
         if path != root / _LOCK:
-            path.unlink()
+            durable.remove(path)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
+from particles import durable
 from particles.errors import DamagedRunError, RunExistsError, StorageError
-from particles.record import files
 from particles.record.disk import DiskStore, check_free, is_run
 from particles.record.store import ArraySpec
 
@@ -378,7 +378,7 @@ def test_a_disk_that_fails_keeps_every_commit(tmp_path, monkeypatch, code, messa
     path = tmp_path / "a.run"
     store = create(path)
     fill(store, range(20))
-    good = getattr(files, step)
+    good = getattr(durable, step)
     for calls in (0, 2, 20, None):  # at one of the first files of a commit, or at its record
         seen = []
 
@@ -389,10 +389,10 @@ def test_a_disk_that_fails_keeps_every_commit(tmp_path, monkeypatch, code, messa
             good(path, *parts)
 
         count = store.frames()
-        monkeypatch.setattr(files, step, failing)
+        monkeypatch.setattr(durable, step, failing)
         with pytest.raises(StorageError, match=message):
             fill(store, range(count, count + 20))  # makes the arrays grow
-        monkeypatch.setattr(files, step, good)
+        monkeypatch.setattr(durable, step, good)
         assert not list(path.glob("writer/*.partial"))
         assert_holds(DiskStore.open(path), count)
         assert DiskStore.open(path).checkpoint()["step"] == count - 1
@@ -408,13 +408,13 @@ def test_a_failure_after_the_record_was_replaced(tmp_path, monkeypatch):
     store = create(tmp_path / "a.run")
     fill(store, range(3))
 
-    def failing(path, good=files.sync):
+    def failing(path, good=durable.sync):
         if path == tmp_path / "a.run":
             raise OSError(errno.EIO, "bad disk", str(path))
         good(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "sync", failing)
+        patch.setattr(durable, "sync", failing)
         with pytest.raises(StorageError, match="bad disk"):
             fill(store, range(3, 5))
     assert_holds(store, 5)
@@ -427,15 +427,15 @@ def test_a_failure_after_the_record_was_replaced(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_on_creation_leaves_the_way_free(tmp_path, monkeypatch):
-    good = files.write
+    good = durable.write
 
     def failing(path, parts):
         raise OSError(errno.ENOSPC, "full", str(path))
 
-    monkeypatch.setattr(files, "write", failing)
+    monkeypatch.setattr(durable, "write", failing)
     with pytest.raises(StorageError, match="disk is full"):
         create(tmp_path / "a.run")
-    monkeypatch.setattr(files, "write", good)
+    monkeypatch.setattr(durable, "write", good)
     create(tmp_path / "a.run").close()
 
 

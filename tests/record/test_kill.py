@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from particles import durable
 from particles.errors import StorageError
-from particles.record import creation, files
 from particles.record.disk import DiskStore
 from particles.record.store import ArraySpec
 
@@ -121,7 +121,7 @@ class Life:
 
     def __init__(self, patch, operations):
         self.left, self.lock = operations, threading.Lock()
-        good_write, good_sync = files.write, files.sync
+        good_write = durable.write
 
         def write(path, parts):
             moment = self.next()
@@ -131,13 +131,9 @@ class Life:
                 raise Dead
             good_write(path, parts)
 
-        patch.setattr(files, "write", write)
-        patch.setattr(files, "sync", self.mortal(good_sync))
-        patch.setattr(creation, "sync", self.mortal(good_sync))
-        patch.setattr(shutil, "rmtree", self.mortal(shutil.rmtree))
-        patch.setattr(os, "replace", self.mortal(os.replace))
-        patch.setattr(Path, "unlink", self.mortal(Path.unlink))
-        patch.setattr(Path, "mkdir", self.mortal(Path.mkdir))
+        patch.setattr(durable, "write", write)
+        for name in ("write_at", "sync", "rename", "remove", "make", "remove_directory"):
+            patch.setattr(durable, name, self.mortal(getattr(durable, name)))
 
     def next(self):
         """How many operations were left: 0 at the moment of death, then negative."""
