@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
-from particles import random
+from particles import memory
 from particles.checks import count_of, dtype_of, number_of
 from particles.errors import ArgumentError, DataError, ShapeError
-from particles.laws import Gaussian, Law, Sphere, Uniform, Zero
+from particles.laws import Drawn, Gaussian, Law, Sphere, Uniform, Zero
+from particles.random import seed_of
 from particles.units import Unit
 from particles.units import unit as unit_of
 
+CHECKED = 1 << 16
+"""Particles looked at together for a NaN."""
 
-@dataclass(frozen=True, eq=False)
+SHOWN = 100_000
+"""Particles at most whose mean and deviation a notebook shows."""
+
+
+class Rows(Protocol):
+    """Where the particles of a cloud come from when they are not in memory: laws to draw them from, a run on disk."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Particles first to last - 1, (last - first, p), in an array of their own."""
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Cloud:
     """m particles in R^p and the unit they share: the network Σ_i c_i σ(<w_i, x> + b_i), before any scaling.
 
     Arguments:
         theta: (m, p) array ordered (c, w_1..w_d, b), or (c, w_1..w_d) without bias; copied and made read-only.
-            float32 and float64 are kept, integers become float64.
+            float32 and float64 are kept, integers become float64. Or `Rows`: what gives any rows of one.
         unit: a Unit or its name.
         bias: whether the last column is b.
 
     Raises:
         ShapeError: not two axes, no particle, or too few columns.
-        DataError: a NaN or infinite parameter, named by its particle.
+        DataError: a NaN or infinite parameter, named by its particle; in `Rows`, once they are asked for.
         PrecisionError: another floating-point type.
 
     >>> cloud = Cloud.gaussian(m=6, d=2, unit="relu", bias=False, symmetric=True, seed=1)
@@ -36,52 +55,52 @@ class Cloud:
     True
     """
 
-    theta: np.ndarray = field(repr=False)
-    unit: Unit | str = "relu"
-    bias: bool = True
+    m: int
+    p: int
+    unit: Unit
+    bias: bool
+    dtype: np.dtype
 
-    def __post_init__(self):
-        try:
-            theta = np.array(self.theta, copy=True, order="C")
-        except ValueError as error:
-            raise ShapeError("theta has rows of several lengths", "make all rows equally long") from error
-        if theta.dtype.kind in "iu":
-            theta = theta.astype(np.float64)
-        theta = theta.astype(dtype_of(theta.dtype), copy=False)
-        least = 3 if self.bias else 2
-        if theta.ndim != 2 or theta.shape[0] < 1 or theta.shape[1] < least:
-            columns = "(c, w_1..w_d, b)" if self.bias else "(c, w_1..w_d)"
+    def __init__(self, theta: np.ndarray | Rows, unit: Unit | str = "relu", bias: bool = True):
+        source = theta if hasattr(theta, "rows") else _array(theta)
+        shape, least = source.shape, 3 if bias else 2
+        if len(shape) != 2 or shape[0] < 1 or shape[1] < least:
+            columns = "(c, w_1..w_d, b)" if bias else "(c, w_1..w_d)"
             raise ShapeError(
-                f"theta has shape {theta.shape}, expected (m, p) with m ≥ 1 and p ≥ {least}",
-                f"give one row {columns} a particle, and bias={not self.bias} if that is what you have",
+                f"theta has shape {shape}, expected (m, p) with m ≥ 1 and p ≥ {least}",
+                f"give one row {columns} a particle, and bias={not bias} if that is what you have",
             )
-        bad = ~np.isfinite(theta).all(axis=1)
-        if bad.any():
-            raise DataError(f"particle {int(bad.argmax())} has a NaN or infinite parameter", "mend or drop it")
-        theta.flags.writeable = False
-        object.__setattr__(self, "theta", theta)
-        object.__setattr__(self, "unit", unit_of(self.unit))
-        object.__setattr__(self, "bias", bool(self.bias))
+        known = {"theta": _checked(source)} if isinstance(source, np.ndarray) else {"_source": source}
+        vars(self).update(m=shape[0], p=shape[1], dtype=source.dtype, unit=unit_of(unit), bias=bool(bias), **known)
 
-    @property
-    def m(self) -> int:
-        """The number of particles, the width of the network."""
-        return self.theta.shape[0]
+    @cached_property
+    def theta(self) -> np.ndarray:
+        """All particles, (m, p), read-only: made when they are first asked for, and kept."""
+        return self._made(0, self.m)
 
-    @property
-    def p(self) -> int:
-        """The number of parameters a particle has: d + 2 with bias, d + 1 without."""
-        return self.theta.shape[1]
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Particles first to last - 1, (last - first, p), read-only: without the rest unless that is there.
+
+        Raises:
+            ArgumentError: not 0 ≤ first ≤ last ≤ m.
+            TooLargeError: more than memory holds.
+        """
+        first, last = count_of("first", first, least=0), count_of("last", last, least=0)
+        if not first <= last <= self.m:
+            raise ArgumentError(f"particles {first} to {last} of {self.m}", "give 0 ≤ first ≤ last ≤ m")
+        if "theta" in vars(self):
+            return self.theta[first:last]
+        return self._made(first, last)
+
+    def _made(self, first: int, last: int) -> np.ndarray:
+        wanted = (last - first) * self.p * self.dtype.itemsize
+        memory.check(wanted, f"a cloud of {last - first} particles", "take fewer, or float32, or a larger machine")
+        return _checked(self._source.rows(first, last), first)
 
     @property
     def d(self) -> int:
         """The input dimension."""
         return self.p - 2 if self.bias else self.p - 1
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The precision, float64 or float32."""
-        return self.theta.dtype
 
     @property
     def c(self) -> np.ndarray:
@@ -102,9 +121,12 @@ class Cloud:
         return f"Cloud(m={self.m}, d={self.d}, unit={self.unit.name!r}, bias={self.bias}, dtype={self.dtype.name!r})"
 
     def _repr_html_(self) -> str:
-        parts = [("c", self.c), ("w", self.w)] + ([("b", self.b)] if self.bias else [])
+        seen = min(self.m, SHOWN)
+        first = Cloud(self.rows(0, seen), self.unit, self.bias)
+        parts = [("c", first.c), ("w", first.w)] + ([("b", first.b)] if self.bias else [])
         rows = "".join(f"<tr><td>{k}</td><td>{v.mean():.3g}</td><td>{v.std():.3g}</td></tr>" for k, v in parts)
-        return f"<b>{self!r}</b><table><tr><th></th><th>mean</th><th>std</th></tr>{rows}</table>"
+        of = "" if seen == self.m else f"the first {seen} particles"
+        return f"<b>{self!r}</b><table><tr><th>{of}</th><th>mean</th><th>std</th></tr>{rows}</table>"
 
     def replace(self, theta: np.ndarray) -> Cloud:
         """The cloud of the same unit with other parameters."""
@@ -135,7 +157,8 @@ class Cloud:
     ) -> Cloud:
         """A cloud of independent particles, c, w and b drawn from laws of `particles.laws`.
 
-        The first particles do not depend on m: a wide cloud contains the narrow one of the same seed.
+        They are drawn when they are asked for, all by `theta` or some by `rows`. The first ones do not depend on m: a
+        wide cloud contains the narrow one of the same seed.
 
         Arguments:
             m, d: number of particles and input dimension.
@@ -148,22 +171,16 @@ class Cloud:
             dtype: float64 or float32; the numbers are drawn in float64 and rounded.
 
         Raises:
-            ArgumentError: m or d below 1, an odd m with symmetric, tau not positive, a bad seed.
+            ArgumentError: m or d below 1, an odd m with symmetric, tau not positive, a bad seed, something not a law.
         """
         m, d, dtype = count_of("m", m), count_of("d", d), dtype_of(dtype)
         if symmetric and m % 2:
             raise ArgumentError(f"m is {m} and symmetric=True needs pairs", f"take m={m + 1} or symmetric=False")
-        count = m // 2 if symmetric else m
-
-        def column(stream, law, dim):
-            return random.blocks(seed, f"cloud.{stream}", count, lambda g, k: law(g, k, dim))
-
-        columns = [column("c", c, 1), column("w", w, d)] + ([column("b", b, 1)] if b is not None else [])
-        theta = np.hstack(columns)
-        if symmetric:
-            theta = np.vstack([theta, theta * np.r_[-1.0, np.ones(theta.shape[1] - 1)]])
-        cloud = cls(theta.astype(dtype), unit, bias=b is not None)
-        return cloud if tau == 1 else cloud.scaled(tau)
+        for name, law in (("c", c), ("w", w), ("b", b)):
+            if not (callable(law) or (name == "b" and law is None)):
+                raise ArgumentError(f"the law of {name} is {law!r}", "give one of particles.laws")
+        drawn = Drawn(m, d, c, w, b, bool(symmetric), number_of("tau", tau), seed_of(seed), dtype)
+        return cls(drawn, unit, bias=b is not None)
 
     @classmethod
     def gaussian(
@@ -198,3 +215,25 @@ class Cloud:
         twins = cloud.theta.copy()
         twins[:, 0] *= -1
         return cloud.replace(np.vstack([cloud.theta, twins]))
+
+
+def _array(theta: np.ndarray) -> np.ndarray:
+    """An array of its own, of float64 or float32."""
+    try:
+        theta = np.array(theta, copy=True, order="C")
+    except ValueError as error:
+        raise ShapeError("theta has rows of several lengths", "make all rows equally long") from error
+    if theta.dtype.kind in "iu":
+        theta = theta.astype(np.float64)
+    return theta.astype(dtype_of(theta.dtype), copy=False)
+
+
+def _checked(theta: np.ndarray, first: int = 0) -> np.ndarray:
+    """The particles from `first` on, read-only; a NaN or infinite parameter is refused."""
+    for begin in range(0, len(theta), CHECKED):
+        bad = ~np.isfinite(theta[begin : begin + CHECKED]).all(axis=1)
+        if bad.any():
+            where = first + begin + int(bad.argmax())
+            raise DataError(f"particle {where} has a NaN or infinite parameter", "mend or drop it")
+    theta.flags.writeable = False
+    return theta

@@ -1,4 +1,4 @@
-"""Initial laws μ_0: how the parameters of one particle are drawn."""
+"""Initial laws μ_0: how the parameters of one particle are drawn, and any particles of a cloud without the rest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from particles import random
 from particles.checks import number_of
-from particles.errors import ArgumentError
+from particles.errors import ArgumentError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,58 @@ class Zero:
 
 
 Law = Gaussian | Uniform | Sphere | Zero
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A cloud of independent particles as rows that are drawn when they are asked for.
+
+    Arguments:
+        m, d: the number of particles and the input dimension.
+        c, w, b: the laws of their parameters; b=None: without bias.
+        symmetric: whether the second half are the twins (-c, w, b) of the first.
+        tau: a factor on all parameters.
+        seed, dtype: of the numbers, which are drawn in float64 and rounded.
+    """
+
+    m: int
+    d: int
+    c: Law
+    w: Law
+    b: Law | None
+    symmetric: bool
+    tau: float
+    seed: int
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, p)."""
+        return self.m, self.d + (1 if self.b is None else 2)
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Particles first to last - 1, (last - first, p); no more memory than theirs and a block's."""
+        theta = np.empty((last - first, self.shape[1]), self.dtype)
+        draws = self.m // 2 if self.symmetric else self.m
+        middle = min(max(0, draws - first), len(theta))
+        self._draw(theta[:middle], first)
+        if middle < len(theta):
+            self._draw(theta[middle:], first + middle - draws)
+            theta[middle:, 0] *= -1
+        if self.tau != 1:
+            theta *= theta.dtype.type(self.tau)
+        return theta
+
+    def _draw(self, theta: np.ndarray, first: int) -> None:
+        columns = [("c", self.c, slice(0, 1)), ("w", self.w, slice(1, 1 + self.d)), ("b", self.b, slice(-1, None))]
+        for name, law, where in columns if self.b is not None else columns[:2]:
+            self._fill(theta[:, where], first, f"cloud.{name}", law)
+
+    def _fill(self, part: np.ndarray, first: int, stream: str, law: Law) -> None:
+        begin, dim = 0, part.shape[1]
+        for rows in random.rows(self.seed, stream, first, first + len(part), lambda g, k: law(g, k, dim)):
+            if np.shape(rows)[1:] != (dim,):
+                raise ShapeError(f"the law {law!r} gave numbers of shape {np.shape(rows)}", "give (count, dim) of them")
+            with np.errstate(over="ignore"):  # what is infinite in float32 is refused as such
+                part[begin : begin + len(rows)] = rows
+            begin += len(rows)

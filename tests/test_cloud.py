@@ -1,4 +1,6 @@
 import math
+import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from particles.checks import count_of, dtype_of
 from particles.cloud import Cloud
-from particles.errors import ArgumentError, DataError, PrecisionError, ShapeError, UnknownNameError
+from particles.errors import ArgumentError, DataError, PrecisionError, ShapeError, TooLargeError, UnknownNameError
 from particles.laws import Gaussian, Uniform, Zero
 from particles.units import Unit
 
@@ -104,6 +106,42 @@ def test_a_wide_cloud_contains_the_narrow_one(m, other, d, bias):
     np.testing.assert_array_equal(narrow.theta, wide.theta[: narrow.m])
 
 
+CLOUDS = st.builds(
+    dict,
+    m=st.integers(1, 1600).map(lambda k: 2 * k),
+    d=st.integers(1, 3),
+    bias=st.booleans(),
+    symmetric=st.booleans(),
+    tau=st.sampled_from([1.0, 0.3]),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+
+
+@given(CLOUDS, st.data())
+def test_any_rows_are_drawn_without_the_rest(options, data):
+    first, last = sorted(data.draw(st.tuples(*2 * [st.integers(0, options["m"])])))
+    cloud, rows = Cloud.uniform(**options), Cloud.uniform(**options).rows(first, last)
+    np.testing.assert_array_equal(rows, cloud.theta[first:last], strict=True)
+    np.testing.assert_array_equal(cloud.rows(first, last), rows, strict=True)  # and once they are there
+    assert not rows.flags.writeable
+
+
+def test_a_cloud_larger_than_memory_is_there_when_some_of_it_is_enough():
+    cloud = Cloud.gaussian(m=10**15, d=2, symmetric=True, seed=1)
+    last, twins = cloud.rows(10**15 - 3, 10**15), cloud.rows(10**15 // 2 - 3, 10**15 // 2)
+    np.testing.assert_array_equal(last, twins * [-1, 1, 1, 1])
+    assert "m=1000000000000000" in repr(cloud)
+    assert "the first 100000 particles" in cloud._repr_html_()
+
+
+def test_a_drawn_cloud_takes_little_more_memory_than_its_numbers():
+    tracemalloc.start()
+    theta = Cloud.gaussian(m=400_000, d=2, symmetric=True, tau=2.0, seed=1).theta
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.15 * theta.nbytes  # a block of each stream, and 65 536 particles looked at for a NaN: 0.6 MB
+
+
 def test_families_of_one_seed_differ_and_parts_are_drawn_apart():
     draws = [Cloud.gaussian(m=50, d=2, seed=s).theta for s in (0, 1)]
     assert not np.isin(*draws).any()
@@ -148,6 +186,8 @@ def test_a_cloud_is_frozen_and_owns_its_numbers():
             array[0] = 7
     with pytest.raises(AttributeError):
         cloud.theta = theta
+    with pytest.raises(AttributeError):
+        cloud.m = 7
     other = Cloud(theta, "tanh", bias=False).replace(2 * theta)
     assert (other.theta[0, 0], other.unit.name, other.bias) == (14, "tanh", False)
 
@@ -159,6 +199,12 @@ def test_a_cloud_shows_itself():
     assert html.count("<tr>") == 4  # head, c, w, b
     assert "<td>w</td><td>1</td><td>0</td>" in html
     assert "<td>b</td>" not in Cloud(np.ones((2, 4)), bias=False)._repr_html_()
+
+
+def test_a_drawn_cloud_can_be_sent_to_another_process():
+    cloud = Cloud.gaussian(m=10**9, d=2, seed=1)
+    twin = pickle.loads(pickle.dumps(cloud))
+    np.testing.assert_array_equal(twin.rows(5, 9), cloud.rows(5, 9))
 
 
 def draw(m=4, d=2, **options):
@@ -214,6 +260,17 @@ BAD = [
     (lambda: Cloud(np.ones((2, 1)), bias=False), ShapeError, "p ≥ 2"),
     (lambda: Cloud([[1.0, 2.0, 3.0], [1.0, 2.0]]), ShapeError, "rows of several lengths"),
     (lambda: Cloud(np.ones((2, 3))).scaled(-2), ArgumentError, "tau is -2"),
+    (lambda: draw().rows(-1, 2), ArgumentError, "first is -1"),
+    (lambda: draw().rows(0, 2.5), ArgumentError, "last is 2.5"),
+    (lambda: draw().rows(3, 2), ArgumentError, "particles 3 to 2 of 4: give 0 ≤ first ≤ last ≤ m"),
+    (lambda: draw().rows(0, 5), ArgumentError, "particles 0 to 5 of 4"),
+    (lambda: draw(m=10**15).theta, TooLargeError, "a cloud of 1000000000000000 particles takes 32 PB .*float32"),
+    (lambda: draw(m=10**15).rows(3, 10**14), TooLargeError, "takes 3.2 PB"),
+    (lambda: Cloud.draw(4, 2, c="normal", w=Gaussian()), ArgumentError, "the law of c is 'normal'"),
+    (lambda: Cloud.draw(4, 2, c=Gaussian(), w=None), ArgumentError, "the law of w is None"),
+    (lambda: Cloud.draw(4, 2, c=Gaussian(), w=lambda g, k, dim: g.random(k)).theta, ShapeError, "numbers of shape"),
+    (lambda: Cloud.draw(4, 2, c=Gaussian(), w=lambda g, k, dim: g.random((k, 1))).theta, ShapeError, "numbers of"),
+    (lambda: draw(m=3000, variance_c=1e300, dtype="float32").rows(2000, 2004), DataError, "particle 2000 has a NaN"),
     (lambda: Cloud(np.ones((2, 3)), "rellu"), UnknownNameError, "did you mean 'relu'"),
 ]
 

@@ -15,8 +15,8 @@ ROOT = Path(particles.__file__).parent
 LAYERS = [
     ["errors", "progress", "durable"],
     ["checks", "memory"],
-    ["random", "units", "scaling", "laws", "fits"],
-    ["losses"],
+    ["random", "units", "scaling", "fits"],
+    ["losses", "laws"],
     ["cloud"],
     ["data"],
     ["kernels"],
