@@ -79,7 +79,7 @@ class Cloud:
         return self._made(0, self.m)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Particles first to last - 1, (last - first, p), read-only: without the rest unless that is there.
+        """Particles first to last - 1, (last - first, p), read-only: made without the rest, unless that is there.
 
         Raises:
             ArgumentError: not 0 ≤ first ≤ last ≤ m.
@@ -88,7 +88,7 @@ class Cloud:
         first, last = count_of("first", first, least=0), count_of("last", last, least=0)
         if not first <= last <= self.m:
             raise ArgumentError(f"particles {first} to {last} of {self.m}", "give 0 ≤ first ≤ last ≤ m")
-        if "theta" in vars(self):
+        if "theta" in vars(self) or last - first == self.m:
             return self.theta[first:last]
         return self._made(first, last)
 
