@@ -7,6 +7,9 @@ A cloud in motion is its start θ_0 and its displacement δ = θ - θ_0, kept ap
 particle are smaller than the last digit of θ, but not than that of δ.
 
 Arrays are of the namespace of the back end, `kernels.xp`: NumPy, or a device's, where they then stay.
+
+Over several ranks (`particles.distributed`) the field of a simulation holds the particles of its rank alone: arrays
+(m, p) are theirs, with m the number of them, and sums over particles are those over all ranks.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,8 +25,10 @@ import numpy as np
 from particles import kernels, random
 from particles.cloud import Cloud
 from particles.data import Data
+from particles.distributed import ALONE, Split, share_of, total, world
 from particles.errors import ArgumentError, DataError, DivergenceError, ShapeError
 from particles.kernels.risk import risk_and_residual
+from particles.kernels.squares import group_squares
 from particles.losses import Loss
 from particles.losses import loss as loss_of
 from particles.scaling import Scaling
@@ -49,8 +55,9 @@ class Field:
         scaling: α(m) and μ(m).
         loss: a Loss or its name.
         backend: the name of a back end, or "auto" for the one that is fastest for the problem.
-        resident: whether a device keeps the arrays, which are then those of its namespace, as in a simulation; else
-            they are NumPy arrays, and a device has them copied there and back at each call.
+        resident: whether a device keeps the arrays, which are then those of its namespace, and the ranks share the
+            particles, as in a simulation; else they are NumPy arrays of all particles, and a device has them copied
+            there and back at each call.
 
     Raises:
         ArgumentError: an argument of another type.
@@ -79,15 +86,14 @@ class Field:
             )
         self.cloud, self.data, self.scaling, self.loss = cloud, data, scaling, loss_of(loss)
         self.loss.check_targets(data.y)
-        if backend == "auto":
-            backend = kernels.choose(cloud.unit, cloud.m, data.n, cloud.d, cloud.bias, cloud.dtype.name, resident)
-        self.kernels = kernels.load(backend, cloud.unit, cloud.dtype)
-        if not resident:
-            self.kernels = kernels.on_host(self.kernels)
+        self.world = world() if resident else ALONE
+        self.share = share_of(cloud.m, self.world)
+        self.kernels = self._kernels(backend, resident)
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
         self.probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
         x, put = self._inputs(data.x), self.kernels.to_device
-        self.theta0, self.x, self.y = put(cloud.theta), put(x), put(data.y)
+        self.theta0 = put(cloud.theta[self.share.first : self.share.last])
+        self.x, self.y = put(x), put(data.y)
         self.x_probe = put(np.ascontiguousarray(x[self.probes]))
         self.x_test = self.y_test = None
         if data.x_test is not None:
@@ -153,6 +159,19 @@ class Field:
         gram = self.kernels.to_host(self.kernels.gram(self._point(displacement), x, x if x2 is None else x2))
         return self.scaling.kernel_weight(self.cloud.m) * gram.astype(np.float64)
 
+    def mean_squares(self, *arrays: Array) -> list[float]:
+        """(1/m) Σ_i |a_i|² over the particles of all ranks, of each array (m, p), in float64."""
+        groups, xp = self.share.groups, self.kernels.xp
+        sums = np.empty((len(groups), len(arrays)))
+        for column, array in zip(sums.T, arrays, strict=True):
+            if xp is np:
+                column[...] = group_squares(array, self.cloud.m, groups)
+            else:
+                cuts = [self.share.row(group) - self.share.first for group in (*groups, groups.stop)]
+                parts = [xp.square(array[i:j], dtype="float64").sum() for i, j in pairwise(cuts)]
+                column[...] = self.kernels.to_host(xp.stack(parts))
+        return (total(sums, self.share, self.world) / self.cloud.m).tolist()
+
     @cached_property
     def risk_limit(self) -> float:
         """The risk above which the flow counts as diverged."""
@@ -204,6 +223,16 @@ class Field:
             kernel = weight * self.kernels.gram(self.theta0, self.x, self.x).astype(np.float64)
             return lambda v: (kernel * v).sum(axis=1)
         return lambda v: weight * self.kernels.push(self.theta0, self._force(self.theta0, v), self.x).astype(np.float64)
+
+    def _kernels(self, backend: str, resident: bool) -> Any:
+        """The back end of a name; "auto" is the CPU's over ranks, which gives the bits of one process there."""
+        cloud, n = self.cloud, self.data.n
+        if backend == "auto" and self.world.size == 1:
+            backend = kernels.choose(cloud.unit, cloud.m, n, cloud.d, cloud.bias, cloud.dtype.name, resident)
+        found = kernels.load(backend, cloud.unit, cloud.dtype)
+        if self.world.size > 1:
+            return Split(found, self.share, self.world)
+        return found if resident else kernels.on_host(found)
 
     def _inputs(self, x: np.ndarray) -> np.ndarray:
         """Inputs in the cloud's precision, read-only."""

@@ -16,7 +16,7 @@ import numpy as np
 from particles.checks import number_of
 from particles.errors import DivergenceError
 from particles.flows import device, many
-from particles.flows.control import growth, rms, shrink, vanished
+from particles.flows.control import growth, shrink, vanished
 from particles.flows.tableau import BOGACKI_SHAMPINE, combination
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Adaptive:
             return
         while state.step < step and state.t < t:
             self._step(field, state)
-            if time.perf_counter() >= deadline:
+            if field.world.agreed(time.perf_counter() >= deadline):
                 return
 
     def at(self, state: AdaptiveState, t: float | None = None) -> tuple[float, np.ndarray]:
@@ -162,5 +162,6 @@ def _trial(
         last = field.velocity(after)
     except DivergenceError:  # far too long
         return None, None, math.inf
-    error = rms(combination(flow.tableau.error, [*stages, last], h))
-    return after, last, error / (flow.rtol * max(rms(y), rms(after)) + flow.atol * field.mobility)
+    error = combination(flow.tableau.error, [*stages, last], h)
+    error, before, behind = map(math.sqrt, field.mean_squares(error, y, after))
+    return after, last, error / (flow.rtol * max(before, behind) + flow.atol * field.mobility)

@@ -14,10 +14,10 @@ from numba.core.errors import NumbaError
 from particles.kernels import team
 from particles.kernels.address import address_of, call
 from particles.kernels.compile import explain
-from particles.kernels.cpu import Cpu, compiled_sums, partial_sums, read_only
+from particles.kernels.cpu import Cpu, compiled_sums, read_only, whole
 from particles.kernels.risk import SAMPLES as LOSS_SAMPLES
 from particles.kernels.risk import blocks, compiled_loss, in_order
-from particles.kernels.tiles import PARTICLES, SAMPLES
+from particles.kernels.tiles import PARTICLES, SAMPLES, add_tree
 
 if TYPE_CHECKING:
     from particles.field import Field
@@ -49,7 +49,7 @@ class Problem(NamedTuple):
     f, residual: (n,) in float64.
     weights, r: -μ/n ℓ' (n,), to write and to read.
     totals: the sums of the loss over blocks of samples.
-    squares: (3, blocks) sums of squares over blocks of particles.
+    squares: (groups, 3) sums of squares over groups of particles.
     alpha, weight, limit: α, -μ/n, and the risk that counts as diverged.
     predict, loss, drift: the addresses of the kernels; predict is push in the linearised model.
     linearised: whether it is the linearised model.
@@ -94,7 +94,8 @@ def problem_of(field: Field) -> Problem:
     moving, weights = np.empty_like(field.theta0), np.empty(len(x), theta0.dtype)
     u, xt, r = read_only(moving), read_only(x.T), read_only(weights)
     at = theta0 if field.linearised else u
-    partial, totals = partial_sums(len(theta0), len(x)), np.empty(blocks(len(x)))
+    m, groups = whole(theta0)
+    partial, totals = np.empty((len(groups), len(x))), np.empty(blocks(len(x)))
     f, residual = np.empty(len(x)), np.empty(len(x))
     predict, drift = compiled_sums(field.kernels, field.cloud.d, field.cloud.bias, tangent=field.linearised)
     loss = compiled_loss(field.loss.value, field.loss.slope)
@@ -114,11 +115,11 @@ def problem_of(field: Field) -> Problem:
             weights=weights,
             r=r,
             totals=totals,
-            squares=np.empty((3, -(-len(theta0) // PARTICLES))),
+            squares=np.empty((len(groups), 3)),
             alpha=float(field.alpha),
             weight=float(-field.mobility / len(x)),
             limit=float(field.risk_limit),
-            predict=address_of(predict, 0, 0, at, u, xt, partial),
+            predict=address_of(predict, 0, 0, at, u, xt, partial, m, 0, 0),
             loss=address_of(loss, 0, 0, f, y, residual, totals),
             drift=address_of(drift, 0, 0, at, x, r, moving),
             linearised=field.linearised,
@@ -154,17 +155,17 @@ def velocity(crew, share, problem, delta, out):
     team.meet(crew)
 
     first, last = share.predict
-    call(problem.predict, first, last, problem.at, problem.u, problem.xt, problem.partial)
+    call(problem.predict, first, last, problem.at, problem.u, problem.xt, problem.partial, problem.at.shape[0], 0, 0)
     team.meet(crew)
 
     first, last = share.loss
     n, half = problem.f.shape[0], problem.partial.shape[0] // 2
-    for j in range(first * LOSS_SAMPLES, min(last * LOSS_SAMPLES, n)):
-        one, other = problem.partial[0, j], problem.partial[half, j]
-        for g in range(1, half):
-            one += problem.partial[g, j]
-            other += problem.partial[half + g, j]
-        f = problem.alpha * np.float64(problem.weights.dtype.type(one + other))
+    begin, end = first * LOSS_SAMPLES, min(last * LOSS_SAMPLES, n)
+    if half > 1:
+        add_tree(problem.partial[:half], 0, half, begin, end)
+        add_tree(problem.partial[half:], 0, half, begin, end)
+    for j in range(begin, end):
+        f = problem.alpha * np.float64(problem.weights.dtype.type(problem.partial[0, j] + problem.partial[half, j]))
         problem.f[j] = problem.start[j] + f if problem.linearised else f
     call(problem.loss, first, last, problem.f, problem.y, problem.residual, problem.totals)
     for j in range(first * LOSS_SAMPLES, min(last * LOSS_SAMPLES, n)):

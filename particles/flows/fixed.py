@@ -98,7 +98,7 @@ class FixedStep:
             return
         while state.step < goal:
             self.step(field, state)
-            if time.perf_counter() >= deadline:
+            if field.world.agreed(time.perf_counter() >= deadline):
                 return
 
     def step(self, field: Field, state: FixedState) -> None:

@@ -16,9 +16,11 @@ import numpy as np
 
 from particles.errors import DivergenceError
 from particles.flows.compiled import applies, jit, problem_of, share_of, velocity
-from particles.flows.control import growth, root_mean, shrink, squares, vanished
+from particles.flows.control import growth, shrink, vanished
 from particles.kernels import team
 from particles.kernels.compile import cached
+from particles.kernels.squares import squares
+from particles.kernels.tiles import PARTICLES, add_tree
 
 if TYPE_CHECKING:
     from particles.field import Field
@@ -116,11 +118,11 @@ class Engine(Bursts):
         super().__init__()
         (n, d), m = field.x.shape, len(field.theta0)
         self.problem = problem_of(field)
-        self.serial = m * n * (d + 2) < ALONE
+        self.tasks, self.serial = -(-m // PARTICLES), m * n * (d + 2) < ALONE
 
     def run(self, loop: Callable, *arguments) -> tuple:
         """loop(crew, problem, *arguments) on a team of threads."""
-        return team.run(loop, self.problem.squares.shape[1], self.serial, self.problem, *arguments)
+        return team.run(loop, self.tasks, self.serial, self.problem, *arguments)
 
 
 _engines: WeakKeyDictionary[Field, Engine] = WeakKeyDictionary()
@@ -186,8 +188,9 @@ def _adaptive(crew, problem, a, b, e, rtol, atol, count, goal, t, h, t0, y, y0, 
     flat = k.reshape(k.shape[0], y.size)
     y, y0, v0 = y.reshape(y.size), y0.reshape(y.size), v0.reshape(y.size)
     point, after = point.reshape(y.size), after.reshape(y.size)
-    first, last = share.drift
-    errors, before, behind = problem.squares[0], problem.squares[1], problem.squares[2]
+    half = problem.squares.shape[0] // 2
+    first, last = team.part(crew, 2 * half)
+    sums = problem.squares[first:last]
     done = 0
     while done < count and t < goal:
         trial = h
@@ -202,12 +205,18 @@ def _adaptive(crew, problem, a, b, e, rtol, atol, count, goal, t, h, t0, y, y0, 
                     break
             if risk <= problem.limit:
                 _combine(point, e, flat, trial, begin, end)
-                squares(point, p, first, last, errors)
-                squares(y, p, first, last, before)
-                squares(after, p, first, last, behind)
                 team.meet(crew)
-                size = max(root_mean(before, m), root_mean(behind, m))
-                ratio = root_mean(errors, m) / (rtol * size + atol)
+                squares(point, p, m, 0, first, last, sums[:, 0])
+                squares(y, p, m, 0, first, last, sums[:, 1])
+                squares(after, p, m, 0, first, last, sums[:, 2])
+                team.meet(crew)
+                if crew.rank == 0:
+                    add_tree(problem.squares[:half], 0, half, 0, 3)
+                    add_tree(problem.squares[half:], 0, half, 0, 3)
+                team.meet(crew)
+                one, other = problem.squares[0], problem.squares[half]
+                size = max(math.sqrt((one[1] + other[1]) / m), math.sqrt((one[2] + other[2]) / m))
+                ratio = math.sqrt((one[0] + other[0]) / m) / (rtol * size + atol)
             if ratio <= 1:
                 break
             trial *= shrink(ratio)

@@ -1,7 +1,8 @@
 """The CPU back end: Numba kernels that compute z, σ(z) and the sum in one pass, on several threads.
 
 Particles and samples are cut into tiles of fixed size. A task is one tile's worth of work with its own output, and
-sums over tasks are taken in a fixed order in float64: the bits are the same for any number of threads. Inside a task
+sums over tasks are taken in a fixed order in float64, those over groups of particles by a tree (`tiles.add_tree`): the
+bits are the same for any number of threads or ranks. Inside a task
 the innermost loop runs over independent sums (samples in predict and push, particles in drift), so that it
 vectorises without reassociation; it is over whole registers, so that no remainder loop runs.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 
 import numpy as np
 from numba.core.errors import NumbaError
@@ -20,7 +22,21 @@ from numba.core.errors import NumbaError
 from particles.kernels import panels, threads
 from particles.kernels.compile import cached, compiled_scalar, explain
 from particles.kernels.interface import OnHost, check
-from particles.kernels.tiles import FLUSH, GROUPS, PARTICLES, SAMPLES, half_blocks, inlined, jit, lanes, local, rows_of
+from particles.kernels.tiles import (
+    FLUSH,
+    PARTICLES,
+    SAMPLES,
+    added,
+    blocks_of,
+    groups_of_half,
+    inlined,
+    jit,
+    lanes,
+    local,
+    row_of,
+    rows_of,
+    sum_of_halves,
+)  # fmt: skip
 from particles.units import Unit
 
 FUSED_PREDICT, FUSED_DRIFT = 20, 12  # coordinates up to which the fused kernels are at least as fast as the panels
@@ -36,10 +52,10 @@ class Cpu(OnHost):
         self.dtype = np.dtype(dtype)
 
     def predict(self, theta, x):
-        return self._over_particles(_predict, theta, theta, x, check(self.dtype, theta, x))
+        return sum_of_halves(self.group_sums(theta, None, x, *whole(theta))).astype(self.dtype)
 
     def push(self, theta, u, x):
-        return self._over_particles(_push, theta, u, x, check(self.dtype, theta, x, u=u))
+        return sum_of_halves(self.group_sums(theta, u, x, *whole(theta))).astype(self.dtype)
 
     def drift(self, theta, x, r):
         bias = check(self.dtype, theta, x, r=r)
@@ -51,26 +67,46 @@ class Cpu(OnHost):
         return force
 
     def gram(self, theta, x, x2):
-        bias = check(self.dtype, theta, x, x2=x2)
-        kernel = self._kernel(panels.gram, x.shape[1], bias)
+        check(self.dtype, theta, x, x2=x2)
+        m, groups = whole(theta)
+        half = len(groups) // 2
+        grams = (self.group_gram(theta[row_of(g, m) : row_of(g + 1, m)], x, x2) for g in groups)
+        first, second = (added(islice(grams, half), 0, half)[0] for _ in range(2))
+        return (first + second).astype(self.dtype)
+
+    def group_gram(self, theta, x, x2) -> np.ndarray:
+        """Gram of the particles of one group, which may be none, in float64."""
+        kernel = self._kernel(panels.gram, x.shape[1], theta.shape[1] == x.shape[1] + 2)
         theta, x, x2 = read_only(theta), read_only(x), read_only(x2)
         k = np.empty((len(x), len(x2)))
         side = panels.gram_side(self.dtype)
         tasks = -(-len(x) // side) * -(-len(x2) // side)
         self._share(tasks, len(theta) * k.size, kernel, theta, x, x2, k)
-        return k.astype(self.dtype)
+        return k
 
-    def _over_particles(self, maker, theta, u, x, bias):
-        kernel = self._kernel(maker, x.shape[1], bias)
-        theta, u, xt = read_only(theta), read_only(u), read_only(x.T)
-        partial = partial_sums(len(theta), len(x))
-        tasks = len(partial) * -(-len(x) // SAMPLES)
-        self._share(tasks, len(theta) * len(x), kernel, theta, u, xt, partial)
-        return sum_of_halves(partial).astype(self.dtype)
+    def group_sums(self, theta, u, x, m: int, groups: range) -> np.ndarray:
+        """The sums of predict, or with u those of push, over each of some groups of particles, in float64.
 
-    def _share(self, tasks: int, pairs: int, kernel: Callable, *arrays: np.ndarray) -> None:
+        Arguments:
+            theta, u, x: as in `Backend`, but of the particles of these groups alone.
+            m: the number of all particles.
+            groups: which groups they are.
+
+        Returns:
+            (groups, n).
+        """
+        bias = check(self.dtype, theta, x, u=u)
+        kernel = self._kernel(_predict if u is None else _push, x.shape[1], bias)
+        theta, u, xt = read_only(theta), read_only(theta if u is None else u), read_only(x.T)
+        partial = np.empty((len(groups), len(x)))
+        tasks = len(groups) * -(-len(x) // SAMPLES)
+        row = row_of(groups.start, m)
+        self._share(tasks, len(theta) * len(x), kernel, theta, u, xt, partial, m, groups.start, row)
+        return partial
+
+    def _share(self, tasks: int, pairs: int, kernel: Callable, *arguments: np.ndarray | int) -> None:
         try:
-            threads.share(tasks, pairs, kernel, *arrays)
+            threads.share(tasks, pairs, kernel, *arguments)
         except (NumbaError, AssertionError) as error:  # kernels are compiled when they are first called
             raise explain(error, f"the unit {self.unit.name!r}", ", or take backend='reference'") from error
 
@@ -88,21 +124,10 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def sum_of_halves(partial: np.ndarray) -> np.ndarray:
-    """The sum of the rows: those of each half of the cloud first to last, then the two.
-
-    The halves of a symmetric cloud are twins, summed alike: they cancel exactly.
-    """
-    first, second = (half.copy() for half in (partial[0], partial[len(partial) // 2]))
-    for one, other in zip(partial[1 : len(partial) // 2], partial[len(partial) // 2 + 1 :], strict=True):
-        first += one
-        second += other
-    return first + second
-
-
-def partial_sums(m: int, n: int) -> np.ndarray:
-    """Room (groups, n) for the sums of predict and push over groups of particles; half of them for each half."""
-    return np.empty((2 * min(half_blocks.py_func(m), GROUPS), n))
+def whole(theta: np.ndarray) -> tuple[int, range]:
+    """The number of particles of a whole cloud, and all its groups."""
+    m = len(theta)
+    return m, range(2 * groups_of_half(m))
 
 
 def compiled_sums(kernels: Cpu, d: int, bias: bool, tangent: bool) -> tuple[Callable, Callable]:
@@ -165,14 +190,15 @@ def _dot(d, bias, real):
 def _sum_over_particles(term, d, real):
     """Tasks [first, last) of predict or push; task = (group of particles, tile of samples), partial is (groups, n).
 
-    Four particles are in registers while the samples of the tile go by.
+    Of a cloud of m particles, theta begins with particle `row` and partial with group `lowest`. Four particles are in
+    registers while the samples of the tile go by.
     """
     width = 16  # no less in float64: short loops are unrolled into single numbers before they can become registers
     local_x, local_f = local(real, d, SAMPLES), local(real, SAMPLES)
 
-    def sums(first, last, theta, u, xt, partial):
-        m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
-        tiles, blocks = -(-n // SAMPLES), 2 * half_blocks(m)
+    def sums(first, last, theta, u, xt, partial, m, lowest, row):
+        n = xt.shape[1]
+        tiles = -(-n // SAMPLES)
         x, f = local_x(), local_f()
         for task in range(first, last):
             group = task // tiles
@@ -186,8 +212,10 @@ def _sum_over_particles(term, d, real):
                     x[k, j] = xt[k, n - 1]
             for j in range(samples):
                 partial[group, j0 + j] = 0.0
-            for block in range(group * blocks // groups, (group + 1) * blocks // groups):
+            first_block, last_block = blocks_of(lowest + group, m)
+            for block in range(first_block, last_block):
                 begin, end = rows_of(block, m)
+                begin, end = begin - row, end - row
                 for j in range(registers * width):
                     f[j] = real(0)
                 for i0 in range(begin, end, 4):

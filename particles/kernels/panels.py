@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from particles.kernels.compile import FASTMATH
-from particles.kernels.tiles import FLUSH, PARTICLES, SAMPLES, half_blocks, inlined, jit, lanes, local, rows_of
+from particles.kernels.tiles import FLUSH, PARTICLES, SAMPLES, blocks_of, inlined, jit, lanes, local, rows_of
 
 STRIP = 4  # rows of a product that are in registers at once
 ROWS = 64  # samples in a panel of drift, particles in one of gram: with 4 registers a row it fits the first-level cache
@@ -68,14 +68,14 @@ def push(sigma, dsigma, d, bias, real):
 
 
 def _sum_over_particles(term, d, bias, real, tangent):
-    """Tasks [first, last) of predict or push; task = (group of particles, tile of samples), partial is (groups, n)."""
+    """Tasks [first, last) of predict or push; task = (group of particles, tile of samples), as in `cpu`."""
     width = lanes(4, real)
     add_product = _product(width, real)
     local_z, local_f = local(real, STRIP, width), local(real, width)
 
-    def sums(first, last, theta, u, xt, partial):
-        m, n, groups = theta.shape[0], xt.shape[1], partial.shape[0]
-        tiles, blocks = -(-n // SAMPLES), 2 * half_blocks(m)
+    def sums(first, last, theta, u, xt, partial, m, lowest, row):
+        n = xt.shape[1]
+        tiles = -(-n // SAMPLES)
         x, z, u_z, f = np.empty((d, width), real), local_z(), local_z(), local_f()
         for task in range(first, last):
             group = task // tiles
@@ -89,8 +89,10 @@ def _sum_over_particles(term, d, bias, real, tangent):
                         x[k, lane] = xt[k, n - 1]
                 for lane in range(samples):
                     partial[group, j0 + lane] = 0.0
-                for block in range(group * blocks // groups, (group + 1) * blocks // groups):
+                first_block, last_block = blocks_of(lowest + group, m)
+                for block in range(first_block, last_block):
                     begin, end = rows_of(block, m)
+                    begin, end = begin - row, end - row
                     for lane in range(width):
                         f[lane] = real(0)
                     for i in range(begin, end, STRIP):

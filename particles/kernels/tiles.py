@@ -95,3 +95,68 @@ def blocks_of(group, m):
     """First and last block of a group; the groups of the second half follow those of the first."""
     blocks, groups = half_blocks(m), groups_of_half(m)
     return group * blocks // groups, (group + 1) * blocks // groups
+
+
+@numba.njit
+def row_of(group, m):
+    """The first particle of a group; m for the one after the last."""
+    return m if group == 2 * groups_of_half(m) else rows_of(blocks_of(group, m)[0], m)[0]
+
+
+@numba.njit
+def add_tree(sums, first, groups, j0, j1):
+    """Add rows of sums, those of groups first, first + 1, … of a half that has `groups`, by the aligned tree.
+
+        width = 1, 2, 4, …:   for g in 0, 2 width, 4 width, …:  if g + width < groups:  s[g] += s[g + width]
+
+    Of this tree all that lies within the rows is done, in place, on columns [j0, j1): whoever holds some of the groups
+    does its part, and the bits of the sum do not depend on who holds which.
+    """
+    last, width = first + sums.shape[0], 1
+    while width < groups:
+        for g in range(first + -first % (2 * width), last - width, 2 * width):
+            if min(g + 2 * width, groups) <= last:
+                left, right = sums[g - first, j0:j1], sums[g + width - first, j0:j1]
+                for j in range(left.shape[0]):
+                    left[j] += right[j]
+        width *= 2
+
+
+def nodes(first, last, groups):
+    """What `add_tree` leaves of groups [first, last), a list of (group, width): the sum of [group, group + width)."""
+    found, group = [], first
+    while group < last:
+        width = 1
+        while width < groups and group % (2 * width) == 0 and min(group + 2 * width, groups) <= last:
+            width *= 2
+        found.append((group, width))
+        group += width
+    return found
+
+
+def added(terms, first, groups):
+    """The same for arrays that come one after another, a few of which are kept: {group: the sum of its node}."""
+    held = []
+    for last, term in enumerate(terms, first + 1):
+        held.append((last - 1, 1, term))
+        while True:
+            group, width, total = held[-1]
+            if width < groups and group % (2 * width) == 0 and min(group + 2 * width, groups) <= last:
+                held[-1] = group, 2 * width, total  # nothing is to its right
+            elif group % (2 * width) and len(held) > 1 and held[-2][:2] == (group - width, width):
+                held.pop()
+                held[-1][2][...] += total
+            else:
+                break
+    return {group: total for group, _, total in held}
+
+
+def sum_of_halves(sums: np.ndarray) -> np.ndarray:
+    """The sum of all groups (groups, n), which are added in place: those of each half by the tree, then the two.
+
+    The halves of a symmetric cloud are twins, summed alike: they cancel exactly.
+    """
+    half = len(sums) // 2
+    for part in (sums[:half], sums[half:]):
+        add_tree(part, 0, half, 0, sums.shape[1])
+    return sums[0] + sums[half]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from particles.checks import count_of
+from particles.distributed import order_statistics
 from particles.errors import ArgumentError, unknown_name
 from particles.record import diagnostics
-from particles.record.quantity import Quantity, squares
+from particles.record.quantity import Moment, Quantity
 
 if TYPE_CHECKING:
     from particles.field import Array, Field
@@ -41,7 +42,7 @@ def _prediction(problem: Field) -> Quantity:
 def _theta(problem: Field) -> Quantity:
     return Quantity(
         "theta",
-        lambda now: now.theta,
+        lambda now: now.own_theta,
         ("particle", "parameter"),
         dtype="cloud",
         description="parameters (c, w, b): a snapshot of the empirical measure",
@@ -51,10 +52,16 @@ def _theta(problem: Field) -> Quantity:
 def _tracers(problem: Field, count: int = 1000) -> Quantity:
     count = count_of("the number of tracers", count)
     index = np.unique(np.linspace(0, problem.cloud.m - 1, min(count, problem.cloud.m)).round().astype(np.int64))
-    rows = problem.kernels.to_device(index)
+    share, world = problem.share, problem.world
+    rows = problem.kernels.to_device(index[(share.first <= index) & (index < share.last)] - share.first)
+
+    def compute(now):
+        own = problem.theta0[rows] + now.delta[rows]
+        return own if world.size == 1 else world.joined(now.host(own))
+
     return Quantity(
         "tracers",
-        lambda now: problem.theta0[rows] + now.delta[rows],
+        compute,
         ("tracer", "parameter"),
         {"tracer": len(index)},
         dtype="cloud",
@@ -66,46 +73,71 @@ def _tracers(problem: Field, count: int = 1000) -> Quantity:
 
 def _displacement(problem: Field) -> Quantity:
     return Quantity(
-        "displacement", lambda now: now.displacement, ("particle",), description="|θ_i - θ_i(0)| of each particle"
+        "displacement", lambda now: now.own_displacement, ("particle",), description="|θ_i - θ_i(0)| of each particle"
     )
 
 
 def _displacement_rms(problem: Field) -> Quantity:
-    def compute(now):
-        return math.sqrt(float((now.displacement**2).mean()))
-
-    return Quantity("displacement_rms", compute, description="root mean square of |θ_i - θ_i(0)| over particles")
+    return Quantity(
+        "displacement_rms",
+        lambda now: math.sqrt(problem.mean_squares(now.delta)[0]),
+        description="root mean square of |θ_i - θ_i(0)| over particles",
+    )
 
 
 def _displacement_median(problem: Field) -> Quantity:
-    return Quantity(
-        "displacement_median",
-        lambda now: float(now.xp.median(now.displacement)),
-        description="median of |θ_i - θ_i(0)| over particles",
-    )
+    middle = [(problem.cloud.m - 1) // 2, problem.cloud.m // 2]
+
+    def compute(now):
+        if _on_a_device_alone(now):
+            return float(now.xp.median(now.displacement))
+        return float(_ordered(now, middle).mean())
+
+    return Quantity("displacement_median", compute, description="median of |θ_i - θ_i(0)| over particles")
 
 
 def _displacement_max(problem: Field) -> Quantity:
-    return Quantity(
-        "displacement_max",
-        lambda now: float(now.displacement.max()),
-        description="maximum of |θ_i - θ_i(0)| over particles",
-    )
+    def compute(now):
+        own = now.own_displacement
+        return problem.world.max(float(own.max()) if len(own) else 0.0)
+
+    return Quantity("displacement_max", compute, description="maximum of |θ_i - θ_i(0)| over particles")
 
 
 def _displacement_quantiles(problem: Field, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Quantity:
     levels = tuple(float(q) for q in levels)
     if not levels or not all(0 <= q <= 1 for q in levels):
         raise ArgumentError(f"the quantile levels are {levels}", "give numbers from 0 to 1")
+    place = np.array(levels) * (problem.cloud.m - 1)
+    below = np.floor(place).astype(int)
+    above, part = np.minimum(below + 1, problem.cloud.m - 1), place - below
+
+    def compute(now):
+        if _on_a_device_alone(now):
+            return now.xp.quantile(now.displacement, levels)
+        left, right = _ordered(now, [*below, *above]).reshape(2, -1)
+        rise = right - left
+        return np.where(part < 0.5, left + rise * part, right - rise * (1 - part))  # as NumPy rounds it
+
     return Quantity(
         "displacement_quantiles",
-        lambda now: now.xp.quantile(now.displacement, levels),
+        compute,
         ("quantile",),
         {"quantile": len(levels)},
         description="quantiles of |θ_i - θ_i(0)| over particles",
         constants={"quantile_level": (np.array(levels), ("quantile",))},
         options={"levels": list(levels)},
     )
+
+
+def _ordered(now: Moment, places: Sequence[int]) -> np.ndarray:
+    """The displacements at some places of their order, over all ranks."""
+    return order_statistics(now.host(now.own_displacement), places, now.field.world)
+
+
+def _on_a_device_alone(now: Moment) -> bool:
+    """Whether the displacements are all on one device, which then does better than to hand them over."""
+    return now.xp is not np and now.field.world.size == 1
 
 
 def _kernel_drift(problem: Field) -> Quantity:
@@ -123,11 +155,11 @@ def _kernel_drift(problem: Field) -> Quantity:
 
 def _activation_stability(problem: Field) -> Quantity:
     def compute(now):
-        same, block = 0, BLOCK if now.xp is np else DEVICE_BLOCK
-        for start in range(0, problem.cloud.m, block):
+        same, block, theta = 0, BLOCK if now.xp is np else DEVICE_BLOCK, now.own_theta
+        for start in range(0, len(theta), block):
             rows = slice(start, start + block)
-            same += now.xp.count_nonzero(_active(problem, now.theta[rows]) == _active(problem, problem.theta0[rows]))
-        return int(same) / (problem.cloud.m * len(problem.x_probe))
+            same += now.xp.count_nonzero(_active(problem, theta[rows]) == _active(problem, problem.theta0[rows]))
+        return int(problem.world.sum(int(same))) / (problem.cloud.m * len(problem.x_probe))
 
     return Quantity(
         "activation_stability",
@@ -143,10 +175,11 @@ def _active(problem: Field, theta: Array) -> Array:
 
 
 def _second_moment(problem: Field) -> Quantity:
-    def compute(now):
-        return float(squares(now.xp, now.theta)) / problem.cloud.m
-
-    return Quantity("second_moment", compute, description="mean of |θ_i|² over particles")
+    return Quantity(
+        "second_moment",
+        lambda now: problem.mean_squares(now.own_theta)[0],
+        description="mean of |θ_i|² over particles",
+    )
 
 
 QUANTITIES: dict[str, Callable[..., Quantity]] = {

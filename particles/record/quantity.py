@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 class Moment:
     """The cloud at one time of a flow; what several quantities need is computed once.
 
-    Arrays are where the flow has them: of the namespace `xp`, NumPy unless it is on a GPU.
+    Arrays are where the flow has them: of the namespace `xp`, NumPy unless it is on a GPU. Over ranks `delta`,
+    `own_theta` and `own_displacement` are those of the particles of this rank, as the methods of `field` take them;
+    `theta`, `displacement` and `cloud` are of all particles, joined when they are asked for.
 
     Arguments:
         field: the velocity field, with its data and its start.
@@ -44,9 +46,14 @@ class Moment:
         return np.asarray(self.field.kernels.to_host(value))
 
     @cached_property
+    def own_theta(self) -> Array:
+        """θ of the particles of this rank."""
+        return self.field.theta(self.delta)
+
+    @cached_property
     def theta(self) -> Array:
         """θ, (m, p) in the cloud's precision."""
-        return self.field.theta(self.delta)
+        return self._joined(self.own_theta)
 
     @cached_property
     def cloud(self) -> Cloud:
@@ -69,19 +76,22 @@ class Moment:
         return self.field.tangent_kernel(self.delta)
 
     @cached_property
+    def own_displacement(self) -> Array:
+        """|θ_i - θ_0i| of the particles of this rank, in float64."""
+        if self.xp is np:
+            return np.sqrt(np.einsum("ij,ij->i", self.delta, self.delta, dtype=np.float64))
+        # Column by column: einsum would be a matrix product for each particle there, and a sum over p a task for each.
+        columns = range(self.delta.shape[1])
+        return self.xp.sqrt(sum(self.xp.square(self.delta[:, k], dtype=np.float64) for k in columns))
+
+    @cached_property
     def displacement(self) -> Array:
         """|θ_i - θ_0i|, (m,) in float64."""
-        return self.xp.sqrt(squares(self.xp, self.delta, axis=1))
+        return self._joined(self.own_displacement)
 
-
-def squares(xp: ModuleType, a: Array, axis: int | None = None) -> Array:
-    """The sum of a_ij² over all i and j, or for each i with axis=1, in float64."""
-    if xp is np:
-        return np.einsum("ij,ij->" if axis is None else "ij,ij->i", a, a, dtype=np.float64)
-    if axis is None:
-        return xp.square(a, dtype=np.float64).sum()
-    # Column by column: einsum would be a matrix product for each particle there, and a sum over p a task for each.
-    return sum(xp.square(a[:, k], dtype=np.float64) for k in range(a.shape[1]))
+    def _joined(self, rows: Array) -> Array:
+        world, kernels = self.field.world, self.field.kernels
+        return rows if world.size == 1 else kernels.to_device(world.joined(kernels.to_host(rows)))
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,15 @@ class Series:
         return {name: entry for q in self.quantities for name, entry in q.constants.items()}
 
     def values(self, moment: Moment) -> dict[str, np.ndarray]:
-        """Its quantities at a moment, copied from the device if they are on one."""
-        return {q.name: moment.host(q.compute(moment)) for q in self.quantities}
+        """Its quantities at a moment, on the host: of those of each particle, the rows of this rank."""
+        return {q.name: self._value(q, moment) for q in self.quantities}
+
+    @staticmethod
+    def _value(quantity: Quantity, moment: Moment) -> np.ndarray:
+        value, share = moment.host(quantity.compute(moment)), moment.field.share
+        if quantity.dims[:1] == ("particle",) and value.shape[:1] == (share.m,):
+            return value[share.first : share.last]
+        return value
 
     def to_dict(self) -> dict:
         """Trigger and quantities as plain values, for a run's set-up."""

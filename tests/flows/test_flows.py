@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from particles import flows
 from particles.cloud import Cloud
 from particles.data import Data
+from particles.distributed import ALONE
 from particles.errors import ArgumentError, DivergenceError, StepError, UnknownNameError
 from particles.field import Field
 from particles.flows import Adaptive, Euler, Heun, RungeKutta4
@@ -31,7 +32,12 @@ each_fixed = pytest.mark.parametrize("method", FIXED, ids=lambda method: method.
 def line_field(slope=-1.0, shape=(3, 2)):
     """y' = slope·y + 1, in the terms flows need of a field."""
     return SimpleNamespace(
-        still=np.zeros(shape), fastest_rate=abs(slope), mobility=1.0, velocity=lambda delta: slope * delta + 1.0
+        still=np.zeros(shape),
+        fastest_rate=abs(slope),
+        mobility=1.0,
+        velocity=lambda delta: slope * delta + 1.0,
+        mean_squares=lambda *arrays: [(a**2).sum(axis=1).mean() for a in arrays],
+        world=ALONE,
     )
 
 
