@@ -92,7 +92,7 @@ class Field:
         self.alpha, self.mobility = scaling.alpha(cloud.m), scaling.mobility(cloud.m)
         self.probes = np.unique(np.linspace(0, data.n - 1, min(data.n, PROBES)).round().astype(int))
         x, put = self._inputs(data.x), self.kernels.to_device
-        self.theta0 = put(cloud.theta[self.share.first : self.share.last])
+        self.theta0 = put(cloud.rows(self.share.first, self.share.last))
         self.x, self.y = put(x), put(data.y)
         self.x_probe = put(np.ascontiguousarray(x[self.probes]))
         self.x_test = self.y_test = None

@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import particles
-from particles import flows
+from particles import distributed, flows
 from particles.checks import number_of, path_of
 from particles.cloud import Cloud
 from particles.data import Data
@@ -108,13 +108,14 @@ def simulate(
         record = path_of("record", record)
         if resume and force:
             raise ArgumentError("resume and force exclude each other", "go on with the run, or replace it")
-        if resume and is_run(record):
+        here = distributed.world()
+        if resume and here.once(lambda: is_run(record)):
             own = [q for r in recorders or () for q in r.quantities or () if isinstance(q, Quantity)]
             with contextlib.closing(DiskStore.open(record, writable=True)) as store:
                 same = store.setup["backend"] if backend == "auto" else backend
                 field = _field(cloud, data, scaling, loss, same, linearised)
                 return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
-        check_free(record, force)  # before any work is done
+        here.once(lambda: check_free(record, force))  # before any work is done
     field = _field(cloud, data, scaling, loss, backend, linearised)
     flow = flow.prepare(field, check_stability)
     series = [Series(recorder, field) for recorder in recorders or [Recorder()]]
@@ -183,17 +184,20 @@ class _Loop:
         """
         run = Run(self.store, unit=self.field.cloud.unit)
         label = f"{self.field.scaling.name}, m={self.field.cloud.m} ({self.field.kernels.name})"
-        with _interrupts() as interrupted, Progress(label, t_end, "t", progress) as bar:
+        shown = progress and self.field.world.rank == 0
+        with _interrupts() as interrupted, Progress(label, t_end, "t", shown) as bar:
             try:
                 self._record_start()
                 while True:
                     self._record_due(t_end)
-                    if interrupted or self.flow.reached(self.state, t=t_end):
+                    stop, commit = self._wishes(bool(interrupted))
+                    if stop or self.flow.reached(self.state, t=t_end):
                         break
-                    self._commit_now_and_then()
+                    if commit:
+                        self._commit()
                     self.flow.advance(self.field, self.state, **self._goals(t_end))
                     bar.update(self.flow.t(self.state))
-                if not interrupted:
+                if not stop:
                     self._record_end(t_end)
             except DivergenceError as error:
                 self._commit()
@@ -202,10 +206,10 @@ class _Loop:
                 diverged.run = run
                 raise diverged from error
             self._commit()
-            if interrupted:
-                stop = KeyboardInterrupt()
-                stop.run = run
-                raise stop
+            if stop:
+                error = KeyboardInterrupt()
+                error.run = run
+                raise error
         return run
 
     def _goals(self, t_end: float) -> dict:
@@ -244,14 +248,19 @@ class _Loop:
         moment = Moment(self.field, t, delta)
         self.field.check_risk(moment.risk)
         values = s.values(moment)
+        for q in s.quantities:
+            if q.dims[:1] == ("particle",):
+                values[q.name] = self.field.world.joined(values[q.name])
         self.store.append(s.name, self.state.step, t, values)
         self.last[s.name] = t
         self._buffered += sum(v.nbytes for v in values.values())
 
-    def _commit_now_and_then(self) -> None:
+    def _wishes(self, interrupted: bool) -> tuple[bool, bool]:
+        """Whether any rank was asked to stop, and whether any finds that it is time to commit."""
         waited = time.perf_counter() - self._committed_at
-        if waited > max(COMMIT_EVERY, self._commit_took / COMMIT_SHARE) or self._buffered > BUFFER:
-            self._commit()
+        late = waited > max(COMMIT_EVERY, self._commit_took / COMMIT_SHARE)
+        stops, commits = zip(*self.field.world.every((interrupted, late or self._buffered > BUFFER)), strict=True)
+        return any(stops), any(commits)
 
     def _commit(self) -> None:
         """Commit frames and checkpoint at once: a resume starts from exactly the frames it finds."""

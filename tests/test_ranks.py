@@ -1,0 +1,187 @@
+"""A cloud over several ranks gives the bits of one process: ranks are threads here, but for a few tests."""
+
+import numpy as np
+import pytest
+from thread_world import on_ranks
+
+import particles as pt
+from particles import distributed
+from particles.distributed import ALONE, Share, share_of
+from particles.kernels import tiles
+from particles.kernels.cpu import Cpu
+
+each_size = pytest.mark.parametrize("size", [2, 3, 4])
+each_width = pytest.mark.parametrize("m", [1, 2, 5, 255, 513, 1000])
+
+
+def problem(m, n=40, d=2, dtype="float64", unit="tanh", **options):
+    rng = np.random.default_rng(m)
+    x = rng.standard_normal((n, d))
+    return pt.Cloud.gaussian(m, d, unit=unit, seed=1, dtype=dtype, **options), pt.data.arrays(x, np.sin(2 * x[:, 0]))
+
+
+# The one sum.
+
+
+def test_the_tree_is_that_of_its_definition():
+    """On any cut of any number of groups, in place or one after another."""
+    rng = np.random.default_rng(0)
+    for groups in (1, 2, 3, 6, 7, 16, 21):
+        expected, width = rng.standard_normal((groups, 3)), 1
+        given = expected.copy()
+        while width < groups:
+            for g in range(0, groups - width, 2 * width):
+                expected[g] += expected[g + width]
+            width *= 2
+        whole = given.copy()
+        tiles.add_tree(whole, 0, groups, 0, 3)
+        assert np.array_equal(whole[0], expected[0])
+        for first in range(groups):
+            for last in range(first, groups + 1):
+                part = given[first:last].copy()
+                tiles.add_tree(part, first, groups, 0, 3)
+                held = tiles.added([row.copy() for row in given[first:last]], first, groups)
+                assert list(held) == [group for group, _ in tiles.nodes(first, last, groups)]
+                assert all(np.array_equal(part[group - first], held[group]) for group in held)
+
+
+@pytest.mark.parametrize("m", [1, 300, 513, 5000, 70_000])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7, 19])
+def test_the_sum_over_ranks_has_the_bits_of_one(m, size):
+    groups = 2 * Share(m).half
+    sums = np.random.default_rng(m).standard_normal((groups, 2))
+    expected = distributed.total(sums.copy(), Share(m), ALONE)
+
+    def rank(here):
+        share = share_of(m, here)
+        assert all(share.holder(group) == here.rank for group in share.groups)
+        return distributed.total(sums[share.groups.start : share.groups.stop].copy(), share, here)
+
+    assert all(np.array_equal(total, expected) for total in on_ranks(size, rank))
+
+
+def test_a_rank_sends_as_many_bytes_whatever_the_number_of_particles():
+    """Two trees that are cut alike, and never more than an array a level of the tree."""
+
+    def sent(m):
+        def rank(here):
+            share = share_of(m, here)
+            distributed.total(np.zeros((len(share.groups), 100)), share, here)
+            return here.sent
+
+        return on_ranks(4, rank)
+
+    assert sent(20_000) == sent(1_000_000) == [3 * 800, 800, 800, 800]
+
+
+# The kernels.
+
+
+@each_size
+@each_width
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_kernels_have_the_bits_of_one_process(m, size, dtype):
+    cloud, data = problem(m, dtype=dtype)
+    rng = np.random.default_rng(0)
+    u, r = rng.standard_normal(cloud.theta.shape).astype(dtype), rng.standard_normal(data.n).astype(dtype)
+    x = data.x.astype(dtype)
+    one = Cpu(cloud.unit, np.dtype(dtype))
+    expected = one.predict(cloud.theta, x), one.push(cloud.theta, u, x), one.gram(cloud.theta, x, x[:7])
+    force = one.drift(cloud.theta, x, r)
+
+    def rank(here):
+        share = share_of(m, here)
+        split = distributed.Split(Cpu(cloud.unit, np.dtype(dtype)), share, here)
+        own = slice(share.first, share.last)
+        theta, mine = cloud.theta[own], u[own]
+        assert np.array_equal(split.drift(theta, x, r), force[own])
+        return split.predict(theta, x), split.push(theta, mine, x), split.gram(theta, x, x[:7])
+
+    for got in on_ranks(size, rank):
+        assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+        assert all(a.dtype == dtype for a in got)
+
+
+def test_any_back_end_has_its_own_bits_on_any_number_of_ranks():
+    cloud, data = problem(1000, unit="relu", bias=False)
+
+    def sums(name, size):
+        def rank(here):
+            share = share_of(cloud.m, here)
+            split = distributed.Split(pt.kernels.load(name, cloud.unit), share, here)
+            theta = cloud.rows(share.first, share.last)
+            return split.predict(theta, data.x), split.push(theta, theta, data.x), split.gram(theta, data.x, data.x)
+
+        return on_ranks(size, rank)[0]
+
+    for name in ("reference", "planar"):
+        two, four = sums(name, 2), sums(name, 4)
+        assert all(np.array_equal(a, b) for a, b in zip(two, four, strict=True))
+        one = pt.kernels.load(name, cloud.unit)
+        np.testing.assert_allclose(two[0], one.predict(cloud.theta, data.x), rtol=0, atol=1e-11)  # 1000 terms of 10
+
+
+# Order statistics.
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_order_statistics_are_those_of_one_array(size):
+    """Ties, zeros and the smallest and largest numbers there are; a rank without any."""
+    rng = np.random.default_rng(5)
+    values = abs(rng.standard_normal(101))
+    values[[3, 50, 60]] = 0.0
+    values[[7, 70]] = values[8]
+    values[[9, 90]] = 5e-324, 1.7e308
+    places = [0, 1, 2, 3, 4, 50, 99, 100]
+
+    def rank(here):
+        cut = [*[0, 0, 30, 31][: here.size], 101]
+        return distributed.order_statistics(values[cut[here.rank] : cut[here.rank + 1]], places, here)
+
+    for got in on_ranks(size, rank):
+        assert got.tolist() == np.sort(values)[places].tolist()
+
+
+# Runs.
+
+FLOWS = {"euler": pt.Euler(0.05), "adaptive": pt.Adaptive()}
+QUANTITIES = [
+    "risk", "theta", "displacement", "displacement_rms", "displacement_median", "displacement_max",
+    "displacement_quantiles", "kernel_drift", "activation_stability", "second_moment", "prediction",
+    {"name": "tracers", "count": 7},
+]  # fmt: skip
+
+
+def run_of(m, flow="euler", linearised=False, dtype="float64", **options):
+    cloud, data = problem(m, dtype=dtype)
+    mine = pt.record.Quantity("mean_c", lambda now: now.theta[:, 0].mean(dtype=float))
+    recorders = pt.record.Recorder(pt.every(steps=4), [*QUANTITIES, mine])
+    return pt.simulate(
+        cloud, data, scaling=pt.MEAN_FIELD, t_end=0.6, flow=FLOWS[flow], backend="cpu", linearised=linearised,
+        recorders=recorders, progress=False, **options,
+    )  # fmt: skip
+
+
+def assert_same(run, expected):
+    assert run.names == expected.names
+    for name in expected.names:
+        assert np.array_equal(getattr(run, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("linearised", [False, True], ids=["network", "linearised"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("m", [513, 1000])
+def test_a_run_has_the_bits_of_one_process(flow, linearised, dtype, m):
+    expected = run_of(m, flow, linearised, dtype)
+    for size in (2, 3, 4):
+        for run in on_ranks(size, lambda here: run_of(m, flow, linearised, dtype)):
+            assert_same(run, expected)
+
+
+@each_width
+def test_and_for_odd_and_tiny_clouds(m):
+    expected = run_of(m, "adaptive")
+    for size in (2, 4):
+        for run in on_ranks(size, lambda here: run_of(m, "adaptive")):
+            assert_same(run, expected)
