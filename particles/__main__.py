@@ -1,7 +1,5 @@
 """`python -m particles` is the command `particles`."""
 
-import sys
+from particles.cli import leave, main
 
-from particles.cli import main
-
-sys.exit(main())
+leave(main())

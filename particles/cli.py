@@ -1,16 +1,19 @@
 """The command `particles`: run | resume | info | animate | bench | list | doctor.
 
 Nothing heavy is imported before it is needed, so that --help answers at once. A mistake of the user's is one line on
-stderr and exit code 2; Ctrl-C is exit code 130 and one line that says how to go on.
+stderr and exit code 2; Ctrl-C is exit code 130 and one line that says how to go on. Over ranks of MPI every rank runs
+the command, and the first of them speaks for all.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import particles
@@ -26,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     try:
-        options = _parser(argv).parse_args(argv)
-        return options.act(options) or OK
+        with _one_voice():
+            options = _parser(argv).parse_args(argv)
+            return options.act(options) or OK
     except KeyboardInterrupt as interrupt:
-        print(f"\nstopped. {interrupt or 'Nothing is lost that was written before.'}", file=sys.stderr)
-        return INTERRUPTED
+        return _end(INTERRUPTED, f"\nstopped. {interrupt or 'Nothing is lost that was written before.'}")
     except BrokenPipeError:  # the reader of our output has gone, as in `particles list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -38,13 +41,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         text = str(error) or "not enough memory: take fewer particles or samples"
-        print(f"particles: {' '.join(text.split())}", file=sys.stderr)
-        return WRONG
+        return _end(WRONG, f"particles: {' '.join(text.split())}")
 
 
 def run_script(module: str) -> None:
     """Run a simulation as `python -m sims.NAME` does."""
-    sys.exit(main(["run", module.removeprefix("sims."), *sys.argv[1:]]))
+    leave(main(["run", module.removeprefix("sims."), *sys.argv[1:]]))
+
+
+def leave(code: int) -> None:
+    """Exit with a code, and over ranks all of them."""
+    if code and _over_ranks():
+        world().end(code)
+    sys.exit(code)
+
+
+def _over_ranks() -> bool:
+    """Whether this is one of several ranks; NumPy is loaded only where it may be."""
+    return "mpi4py" in sys.modules and world().size > 1
+
+
+def world():
+    """The ranks that this process belongs to."""
+    from particles.distributed import world
+
+    return world()
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Let the first rank alone print, and show its progress."""
+    if not _over_ranks() or world().rank == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _end(code: int, text: str) -> int:
+    """Say what went wrong; over ranks end them all, for the others may wait for this one."""
+    if _over_ranks():
+        world().end(code, text)
+    print(text, file=sys.stderr)
+    return code
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -142,6 +181,8 @@ def _add_bench_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> 
 
 
 def _bench(options: argparse.Namespace) -> None:
+    if _over_ranks():
+        raise ArgumentError("the benchmark is of one process", "start it without mpiexec")
     from particles.bench.cores import confined
 
     chosen = {k: v for k, v in vars(options).items() if k in ("only", "quick", "full", "dtype", "backend", "force")}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,12 +20,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from particles.errors import ArgumentError
+from particles.kernels import threads
+from particles.kernels.groups import added, groups_of_half, nodes, row_of
 
 if TYPE_CHECKING:
     from particles.kernels import Backend
 
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where the starters of MPI say how many ranks there are."""
+
+
+PATIENCE = 1.0
+"""Seconds in which the first rank says what went wrong on all, before another says what went wrong there."""
 
 
 class World:
@@ -34,10 +41,12 @@ class World:
 
     Attributes:
         rank, size: which of them this is, in [0, size).
+        node_rank: which of those on this machine it is.
         sent: bytes that this rank has handed over so far.
     """
 
     rank, size = 0, 1
+    node_rank = 0
     sent = 0
 
     def every(self, value: Any) -> list:
@@ -100,6 +109,12 @@ class World:
         """One rank's array on every rank; the others give one of its shape and type."""
         return self.every(array)[rank]
 
+    def end(self, code: int, text: str = "") -> None:
+        """End all ranks with an exit code; what the first has to say is said, else what another has after a moment."""
+        if text:
+            print(text, file=sys.stderr)
+        sys.exit(code)
+
 
 ALONE = World()
 """One rank, without MPI."""
@@ -109,8 +124,15 @@ class MpiWorld(World):
     """The ranks of a communicator of mpi4py."""
 
     def __init__(self, communicator: Any):
+        from mpi4py import MPI
+
         self._comm = communicator
         self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
+        node = communicator.Split_type(MPI.COMM_TYPE_SHARED)
+        self.node_rank = node.Get_rank()
+        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        threads.among(node.allgather(mine).count(mine))  # of the ranks here, those on the same cores
+        node.Free()
 
     def every(self, value):
         from mpi4py import MPI
@@ -174,6 +196,16 @@ class MpiWorld(World):
             self.sent += array.nbytes * (self.size - 1)
         return array
 
+    def end(self, code, text=""):
+        from mpi4py import MPI
+
+        if self.rank:
+            time.sleep(PATIENCE)
+        if text:
+            print(text, file=sys.__stderr__, flush=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())  # MPI has no more to say
+        MPI.COMM_WORLD.Abort(code)
+
 
 _inner: ContextVar[World | None] = ContextVar("world", default=None)
 
@@ -232,8 +264,6 @@ class Share:
     @property
     def half(self) -> int:
         """The number of groups of all ranks in each half of the cloud."""
-        from particles.kernels.tiles import groups_of_half  # Numba, which takes long to load
-
         return groups_of_half(self.m)
 
     @property
@@ -268,8 +298,6 @@ class Share:
 
     def row(self, group: int) -> int:
         """The first particle of a group, of all ranks; m for the one after the last."""
-        from particles.kernels.tiles import row_of
-
         return row_of(group, self.m)
 
 
@@ -289,7 +317,7 @@ def total(sums: np.ndarray, share: Share, among: World) -> np.ndarray:
         share: which groups they are.
         among: the ranks.
     """
-    from particles.kernels.tiles import add_tree, nodes, sum_of_halves
+    from particles.kernels.tiles import add_tree, sum_of_halves  # Numba, which takes long to load
 
     if among.size == 1:
         return sum_of_halves(sums)
@@ -381,8 +409,6 @@ class Split:
         return self._backend.drift(theta, x, r) if len(theta) else self.xp.zeros_like(theta)
 
     def gram(self, theta, x, x2):
-        from particles.kernels.tiles import added
-
         function = getattr(self._backend, "group_gram", self._backend.gram)
         held, like = {}, np.empty((len(x), len(x2)))
         for start, mine in self._share.halves():

@@ -27,6 +27,7 @@ from particles.cloud import Cloud
 from particles.data import Data
 from particles.distributed import ALONE, Split, share_of, total, world
 from particles.errors import ArgumentError, DataError, DivergenceError, ShapeError
+from particles.kernels import cuda
 from particles.kernels.risk import risk_and_residual
 from particles.kernels.squares import group_squares
 from particles.losses import Loss
@@ -229,6 +230,8 @@ class Field:
         cloud, n = self.cloud, self.data.n
         if backend == "auto" and self.world.size == 1:
             backend = kernels.choose(cloud.unit, cloud.m, n, cloud.d, cloud.bias, cloud.dtype.name, resident)
+        if self.world.size > 1 and backend in kernels.CUDA:
+            cuda.take(self.world.node_rank)
         found = kernels.load(backend, cloud.unit, cloud.dtype)
         if self.world.size > 1:
             return Split(found, self.share, self.world)

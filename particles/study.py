@@ -1,5 +1,6 @@
 """A study: one simulation script at work, with its folder, its claims and its verdicts.
 
+Over ranks each of them runs the script, and the first alone reads and writes the folder.
 A folder holds the runs and the figures of one study and `summary.json`, which is written when the study begins and
 again when it ends; a folder that holds anything else is never touched.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import particles
+from particles.distributed import world
 from particles.errors import DamagedRunError, RunExistsError, RunMismatchError, StorageError, unknown_name
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class Study:
         self.claims: list[Claim] = []
         self.figures: list[str] = []
         self._began = time.perf_counter()
-        self._enter()
+        world().once(self._enter)
 
     def path(self, name: str) -> Path:
         """The path of one of its files or runs."""
@@ -77,7 +79,11 @@ class Study:
 
     def save(self, figure: Figure, name: str) -> Path:
         """Save a figure, whole or not at all."""
-        path = self.path(name)
+        world().once(lambda: self._save(figure, self.path(name)))
+        self.figures.append(name)
+        return self.path(name)
+
+    def _save(self, figure: Figure, path: Path) -> None:
         aside = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
             figure.savefig(aside, dpi=150)
@@ -88,8 +94,6 @@ class Study:
             ) from error
         finally:
             aside.unlink(missing_ok=True)
-        self.figures.append(name)
-        return path
 
     def agrees(
         self,
@@ -137,11 +141,14 @@ class Study:
             "figures": self.figures,
             **results,
         }
-        self._write(summary)
+        world().once(lambda: self._write(summary))
         return summary
 
     def abandon(self) -> None:
         """Leave a folder in which nothing was made as free as it was."""
+        world().once(self._leave)
+
+    def _leave(self) -> None:
         if not self.resume and [p.name for p in self.out.iterdir()] == [SUMMARY]:
             self.path(SUMMARY).unlink()
             self.out.rmdir()

@@ -7,8 +7,9 @@ from thread_world import on_ranks
 import particles as pt
 from particles import distributed
 from particles.distributed import ALONE, Share, share_of
-from particles.kernels import tiles
 from particles.kernels.cpu import Cpu
+from particles.kernels.groups import added, nodes
+from particles.kernels.tiles import add_tree
 
 each_size = pytest.mark.parametrize("size", [2, 3, 4])
 each_width = pytest.mark.parametrize("m", [1, 2, 5, 255, 513, 1000])
@@ -34,14 +35,14 @@ def test_the_tree_is_that_of_its_definition():
                 expected[g] += expected[g + width]
             width *= 2
         whole = given.copy()
-        tiles.add_tree(whole, 0, groups, 0, 3)
+        add_tree(whole, 0, groups, 0, 3)
         assert np.array_equal(whole[0], expected[0])
         for first in range(groups):
             for last in range(first, groups + 1):
                 part = given[first:last].copy()
-                tiles.add_tree(part, first, groups, 0, 3)
-                held = tiles.added([row.copy() for row in given[first:last]], first, groups)
-                assert list(held) == [group for group, _ in tiles.nodes(first, last, groups)]
+                add_tree(part, first, groups, 0, 3)
+                held = added([row.copy() for row in given[first:last]], first, groups)
+                assert list(held) == [group for group, _ in nodes(first, last, groups)]
                 assert all(np.array_equal(part[group - first], held[group]) for group in held)
 
 

@@ -21,22 +21,9 @@ from numba.core.errors import NumbaError
 
 from particles.kernels import panels, threads
 from particles.kernels.compile import cached, compiled_scalar, explain
+from particles.kernels.groups import FLUSH, added, blocks_of, groups_of_half, row_of, rows_of
 from particles.kernels.interface import OnHost, check
-from particles.kernels.tiles import (
-    FLUSH,
-    PARTICLES,
-    SAMPLES,
-    added,
-    blocks_of,
-    groups_of_half,
-    inlined,
-    jit,
-    lanes,
-    local,
-    row_of,
-    rows_of,
-    sum_of_halves,
-)  # fmt: skip
+from particles.kernels.tiles import PARTICLES, SAMPLES, inlined, jit, lanes, local, sum_of_halves
 from particles.units import Unit
 
 FUSED_PREDICT, FUSED_DRIFT = 20, 12  # coordinates up to which the fused kernels are at least as fast as the panels

@@ -13,7 +13,8 @@ import numba
 import numpy as np
 
 from particles.kernels.compile import FASTMATH
-from particles.kernels.tiles import FLUSH, PARTICLES, SAMPLES, blocks_of, inlined, jit, lanes, local, rows_of
+from particles.kernels.groups import FLUSH, blocks_of, rows_of
+from particles.kernels.tiles import PARTICLES, SAMPLES, inlined, jit, lanes, local
 
 STRIP = 4  # rows of a product that are in registers at once
 ROWS = 64  # samples in a panel of drift, particles in one of gram: with 4 registers a row it fits the first-level cache

@@ -11,6 +11,7 @@ from particles.errors import ArgumentError
 _pool: ThreadPoolExecutor | None = None
 _pool_of: tuple[int, int] = (0, 0)  # process, threads
 _count: int | None = None
+_sharers = 1
 
 SERIAL = 200_000
 """Pair evaluations below which handing tasks to threads costs more than it saves."""
@@ -27,8 +28,15 @@ def count() -> int:
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of cores that this process may use: its part of them, where it shares them with others of ours."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // _sharers)
+
+
+def among(sharers: int) -> None:
+    """Note that so many processes share the cores of this one and compute at the same time."""
+    global _sharers
+    _sharers = sharers
 
 
 def use(threads: int | None) -> None:

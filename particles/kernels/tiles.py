@@ -13,16 +13,14 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 from numba.np.numpy_support import from_dtype
 
-from particles.kernels.compile import FASTMATH
+from particles.kernels.compile import FASTMATH, cached
+from particles.kernels.groups import blocks_of, groups_of_half, half_blocks, row_of, rows_of
 
 SAMPLES = 512  # samples in a task of predict and push
 PARTICLES = 32  # particles in a task of drift
-GROUPS = 32  # at most so many partial sums over each half of the cloud, unless the groups would become too large
-LARGE = 1 << 21  # particles in a group at most: work for thousands of ranks where m is a million millions
-FLUSH = 256  # terms summed in the kernel's precision before they are added in float64
 REGISTER = 64  # bytes in a SIMD register; where they are shorter, one of these is two or four of them
 
 
@@ -67,44 +65,11 @@ def inlined(function: Callable) -> Callable:
     return numba.njit(function, inline="always", fastmath=FASTMATH, boundscheck=False, error_model="numpy")
 
 
-@numba.njit
-def half_blocks(m):
-    """The number of blocks of FLUSH particles in the first half of the cloud, [0, m - m//2)."""
-    return -(-(m - m // 2) // FLUSH)
+for each in (half_blocks, rows_of, groups_of_half, blocks_of, row_of):
+    register_jitable(each)
 
 
-@numba.njit
-def rows_of(block, m):
-    """First and last particle of a block; those of the second half, [m - m//2, m), follow those of the first."""
-    blocks, first = half_blocks(m), m - m // 2
-    if block < blocks:
-        return block * FLUSH, min((block + 1) * FLUSH, first)
-    begin = first + (block - blocks) * FLUSH
-    return begin, min(begin + FLUSH, m)
-
-
-@numba.njit
-def groups_of_half(m):
-    """The number of groups of particles in each half of the cloud: a function of m alone."""
-    blocks = half_blocks(m)
-    return min(blocks, max(GROUPS, -(-blocks * FLUSH // LARGE)))
-
-
-@numba.njit
-def blocks_of(group, m):
-    """First and last block of a group; the groups of the second half follow those of the first."""
-    blocks, groups = half_blocks(m), groups_of_half(m)
-    return group * blocks // groups, (group + 1) * blocks // groups
-
-
-@numba.njit
-def row_of(group, m):
-    """The first particle of a group; m for the one after the last."""
-    return m if group == 2 * groups_of_half(m) else rows_of(blocks_of(group, m)[0], m)[0]
-
-
-@numba.njit
-def add_tree(sums, first, groups, j0, j1):
+def _add_tree(sums, first, groups, j0, j1):
     """Add rows of sums, those of groups first, first + 1, … of a half that has `groups`, by the aligned tree.
 
         width = 1, 2, 4, …:   for g in 0, 2 width, 4 width, …:  if g + width < groups:  s[g] += s[g + width]
@@ -122,33 +87,7 @@ def add_tree(sums, first, groups, j0, j1):
         width *= 2
 
 
-def nodes(first, last, groups):
-    """What `add_tree` leaves of groups [first, last), a list of (group, width): the sum of [group, group + width)."""
-    found, group = [], first
-    while group < last:
-        width = 1
-        while width < groups and group % (2 * width) == 0 and min(group + 2 * width, groups) <= last:
-            width *= 2
-        found.append((group, width))
-        group += width
-    return found
-
-
-def added(terms, first, groups):
-    """The same for arrays that come one after another, a few of which are kept: {group: the sum of its node}."""
-    held = []
-    for last, term in enumerate(terms, first + 1):
-        held.append((last - 1, 1, term))
-        while True:
-            group, width, total = held[-1]
-            if width < groups and group % (2 * width) == 0 and min(group + 2 * width, groups) <= last:
-                held[-1] = group, 2 * width, total  # nothing is to its right
-            elif group % (2 * width) and len(held) > 1 and held[-2][:2] == (group - width, width):
-                held.pop()
-                held[-1][2][...] += total
-            else:
-                break
-    return {group: total for group, _, total in held}
+add_tree = cached(numba.njit(_add_tree, nogil=True), _add_tree)
 
 
 def sum_of_halves(sums: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.text import Annotation, Text
 
+from particles.distributed import world
 from particles.errors import ArgumentError
 from particles.plot import clouds, curves, video
 from particles.plot.projection import Scene, Trajectory, evenly, recorded, scene
@@ -63,7 +64,8 @@ def animate(
     shown[-1] += round(HOLD * fps) / fps
     with rc_context(RC):
         show = Show(runs, stage, looks(runs, labels), WIDTH[path.suffix.lower()], trails)
-    video.save(write, _watched(show.play(times), len(times), path.name, progress), path, shown)
+    frames = _watched(show.play(times), len(times), path.name, progress)
+    world().once(lambda: video.save(write, frames, path, shown))
     return path
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 
 from particles.errors import ArgumentError, BackendError
-from particles.kernels.cuda.available import missing, simulated
+from particles.kernels.cuda.available import devices, missing, simulated
 from particles.kernels.interface import check
 from particles.units import Unit
 
-__all__ = ["Cuda", "load", "missing", "simulated"]
+__all__ = ["Cuda", "load", "missing", "simulated", "take"]
 
 
 def load(name: str, unit: Unit, dtype: np.dtype) -> Cuda:
@@ -31,6 +31,14 @@ def load(name: str, unit: Unit, dtype: np.dtype) -> Cuda:
 
         return CudaPlanar(unit, dtype)
     return Cuda(unit, dtype, tf32=name == "cuda-tf32")
+
+
+def take(number: int) -> None:
+    """Let this process work on the device of a number, counted round where there are fewer: one for each of several."""
+    if missing() is None and not simulated():
+        from particles.kernels.cuda import device
+
+        device.use(number % devices())
 
 
 class Cuda:

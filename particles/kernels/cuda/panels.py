@@ -18,7 +18,7 @@ from numba import cuda
 
 from particles.kernels.cuda.available import simulated
 from particles.kernels.cuda.device import Kernel, device_function, scalars, xp
-from particles.kernels.tiles import FLUSH
+from particles.kernels.groups import FLUSH
 from particles.units import Unit
 
 PANEL = 2**9 if simulated() else 2**23  # numbers in a panel, if it has no fewer rows than ROWS: 32 or 64 MB

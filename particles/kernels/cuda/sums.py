@@ -19,7 +19,7 @@ import numpy as np
 from numba import cuda, float64, int32, uint32
 
 from particles.kernels.cuda.device import device_function, simulated
-from particles.kernels.tiles import FLUSH
+from particles.kernels.groups import FLUSH
 
 WEIGHTED = 4  # coordinates up to which a tile holds r x beside x: a product less for each pair, but more to read
 REGISTERS = {4: {3: 80, 2: 168}, 8: {2: 130}}
