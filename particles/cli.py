@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return options.act(options) or OK
     except KeyboardInterrupt as interrupt:
         return _end(INTERRUPTED, f"\nstopped. {interrupt or 'Nothing is lost that was written before.'}")
+    except SystemExit as end:  # of a command line that argparse does not understand
+        if end.code and _over_ranks():
+            world().end(end.code)
+        raise
     except BrokenPipeError:  # the reader of our output has gone, as in `particles list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

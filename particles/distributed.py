@@ -201,6 +201,7 @@ class MpiWorld(World):
 
         if self.rank:
             time.sleep(PATIENCE)
+        sys.stdout.flush()
         if text:
             print(text, file=sys.__stderr__, flush=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())  # MPI has no more to say

@@ -1,12 +1,9 @@
-import importlib.util
-import os
-import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi import mpiexec
 from thread_world import on_ranks
 
 from particles import distributed
@@ -15,21 +12,6 @@ from particles.errors import ArgumentError
 
 SIZES = (1, 2, 3, 4)
 each_size = pytest.mark.parametrize("size", SIZES)
-
-
-def mpiexec(size, program, folder, **environment):
-    """The output of a program on real ranks."""
-    starter = Path(sys.executable).with_name("mpiexec")
-    if not starter.exists() or importlib.util.find_spec("mpi4py") is None:
-        pytest.skip("the extra mpi is not installed")
-    script = Path(folder) / "program.py"
-    script.write_text(program)
-    words = [str(starter), "-n", str(size), sys.executable, "-m", "mpi4py", str(script)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @each_size
@@ -156,4 +138,6 @@ except ZeroDivisionError:
 if here.rank == 0:
     print(passed)
 """
-    assert mpiexec(size, program, tmp_path) == f"{list(range(size))}\n"
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    assert mpiexec(size, script) == (0, f"{list(range(size))}\n", "")
