@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -9,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from particles import memory
-from particles.checks import count_of, dtype_of, number_of
-from particles.errors import ArgumentError, DataError, ShapeError
+from particles.checks import array_of, count_of, dtype_of, flag_of, instance_of, number_of
+from particles.errors import ArgumentError, DataError, ShapeError, shown
 from particles.laws import Drawn, Gaussian, Law, Sphere, Uniform, Zero
 from particles.random import seed_of
 from particles.units import Unit
@@ -62,6 +63,7 @@ class Cloud:
     dtype: np.dtype
 
     def __init__(self, theta: np.ndarray | Rows, unit: Unit | str = "relu", bias: bool = True):
+        bias = flag_of("bias", bias)
         source = theta if hasattr(theta, "rows") else _array(theta)
         shape, least = source.shape, 3 if bias else 2
         if len(shape) != 2 or shape[0] < 1 or shape[1] < least:
@@ -71,7 +73,7 @@ class Cloud:
                 f"give one row {columns} a particle, and bias={not bias} if that is what you have",
             )
         known = {"theta": _checked(source)} if isinstance(source, np.ndarray) else {"_source": source}
-        vars(self).update(m=shape[0], p=shape[1], dtype=source.dtype, unit=unit_of(unit), bias=bool(bias), **known)
+        vars(self).update(m=shape[0], p=shape[1], dtype=source.dtype, unit=unit_of(unit), bias=bias, **known)
 
     @cached_property
     def theta(self) -> np.ndarray:
@@ -174,12 +176,12 @@ class Cloud:
             ArgumentError: m or d below 1, an odd m with symmetric, tau not positive, a bad seed, something not a law.
         """
         m, d, dtype = count_of("m", m), count_of("d", d), dtype_of(dtype)
-        if symmetric and m % 2:
+        if flag_of("symmetric", symmetric) and m % 2:
             raise ArgumentError(f"m is {m} and symmetric=True needs pairs", f"take m={m + 1} or symmetric=False")
         for name, law in (("c", c), ("w", w), ("b", b)):
             if not (callable(law) or (name == "b" and law is None)):
-                raise ArgumentError(f"the law of {name} is {law!r}", "give one of particles.laws")
-        drawn = Drawn(m, d, c, w, b, bool(symmetric), number_of("tau", tau), seed_of(seed), dtype)
+                raise ArgumentError(f"the law of {name} is {shown(law)}", "give one of particles.laws")
+        drawn = Drawn(m, d, c, w, b, symmetric, number_of("tau", tau), seed_of(seed), dtype)
         return cls(drawn, unit, bias=b is not None)
 
     @classmethod
@@ -187,7 +189,7 @@ class Cloud:
         cls, m: int, d: int, *, bias: bool = True, variance_c=1.0, variance_w=1.0, variance_b=1.0, **options
     ) -> Cloud:
         """Independent N(0, variance) parameters; further options as in `draw`."""
-        b = (Gaussian(variance_b) if variance_b else Zero()) if bias else None
+        b = _law_of_b(Gaussian, variance_b) if flag_of("bias", bias) else None
         return cls.draw(m, d, c=Gaussian(variance_c), w=Gaussian(variance_w), b=b, **options)
 
     @classmethod
@@ -198,34 +200,35 @@ class Cloud:
 
         Further options as in `draw`.
         """
-        b = (Gaussian(variance_b) if variance_b else Zero()) if bias else None
-        return cls.draw(m, d, c=c or Sphere(), w=Sphere(radius), b=b, **options)
+        b = _law_of_b(Gaussian, variance_b) if flag_of("bias", bias) else None
+        return cls.draw(m, d, c=Sphere() if c is None else c, w=Sphere(radius), b=b, **options)
 
     @classmethod
     def uniform(
         cls, m: int, d: int, *, bias: bool = True, variance_c=1.0, variance_w=1.0, variance_b=1.0, **options
     ) -> Cloud:
         """Independent uniform parameters of mean 0 and the given variances; further options as in `draw`."""
-        b = (Uniform.centred(variance_b) if variance_b else Zero()) if bias else None
+        b = _law_of_b(Uniform.centred, variance_b) if flag_of("bias", bias) else None
         return cls.draw(m, d, c=Uniform.centred(variance_c), w=Uniform.centred(variance_w), b=b, **options)
 
     @classmethod
     def doubled(cls, cloud: Cloud) -> Cloud:
         """The cloud followed by its twins (-c, w, b): 2m particles with φ = 0 exactly."""
-        twins = cloud.theta.copy()
+        twins = instance_of("the cloud", cloud, cls).theta.copy()
         twins[:, 0] *= -1
         return cloud.replace(np.vstack([cloud.theta, twins]))
 
 
+def _law_of_b(law: Callable[[float], Law], variance: float) -> Law:
+    """A law of the biases, 0 where they have no variance."""
+    return law(variance) if number_of("the variance", variance, least=0) else Zero()
+
+
 def _array(theta: np.ndarray) -> np.ndarray:
     """An array of its own, of float64 or float32."""
-    try:
-        theta = np.array(theta, copy=True, order="C")
-    except ValueError as error:
-        raise ShapeError("theta has rows of several lengths", "make all rows equally long") from error
-    if theta.dtype.kind in "iu":
-        theta = theta.astype(np.float64)
-    return theta.astype(dtype_of(theta.dtype), copy=False)
+    theta = array_of("theta", theta)
+    dtype = np.dtype(np.float64) if theta.dtype.kind in "iu" else dtype_of(theta.dtype)
+    return np.array(theta, dtype, copy=True, order="C")
 
 
 def _checked(theta: np.ndarray, first: int = 0) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONG = 200  # characters that a message shows of a value
+
 
 class ParticlesError(Exception):
     """Base of all errors of this package: a `problem` and its `remedy`."""
@@ -78,13 +80,27 @@ class StorageError(ParticlesError, OSError):
     """A disk that is full, a directory that cannot be written, a path that is not a run."""
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: its repr, cut where it is long, whatever its class makes of it.
+
+    >>> shown("relu"), shown([0] * 100)[-12:]
+    ("'relu'", ', 0, 0, 0, …')
+    """
+    try:
+        text = repr(value)
+    except Exception:  # a class of the user's, or an integer of more digits than Python prints
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """The error for a `name` that is not among the `known` ones of its `kind`."""
     known = sorted(known)
     spelt = {word.lower(): word for word in known}
-    nearest = get_close_matches(str(name).lower(), spelt, n=1, cutoff=0.5)
+    typed = name.lower() if isinstance(name, str) else ""
+    nearest = get_close_matches(typed[:LONG], spelt, n=1, cutoff=0.5)
     hint = f"did you mean {spelt[nearest[0]]!r}? " if nearest else ""
-    return UnknownNameError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)}")
+    return UnknownNameError(f"unknown {kind} {shown(name)}", f"{hint}known: {', '.join(known)}")
 
 
 def missing_extra(feature: str, package: str, extra: str) -> MissingExtraError:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from particles import random
+from particles import memory, random
 from particles.checks import number_of
-from particles.errors import ArgumentError, ShapeError
+from particles.errors import ArgumentError, ShapeError, shown
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Gaussian:
     variance: float = 1.0
 
     def __post_init__(self):
-        number_of("the variance", self.variance)
+        object.__setattr__(self, "variance", number_of("the variance", self.variance))
 
     def __call__(self, generator: np.random.Generator, count: int, dim: int) -> np.ndarray:
         return math.sqrt(self.variance) * generator.standard_normal((count, dim))
@@ -33,8 +33,10 @@ class Uniform:
     high: float
 
     def __post_init__(self):
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ArgumentError(f"the interval is [{self.low}, {self.high}]", "give low < high, both finite")
+        for end in ("low", "high"):
+            object.__setattr__(self, end, number_of(f"{end} of the interval", getattr(self, end), least=-math.inf))
+        if not 0 < self.high - self.low < math.inf:
+            raise ArgumentError(f"the interval is [{self.low}, {self.high}]", "give low < high, not too far apart")
 
     @classmethod
     def centred(cls, variance: float) -> Uniform:
@@ -53,7 +55,7 @@ class Sphere:
     radius: float = 1.0
 
     def __post_init__(self):
-        number_of("the radius", self.radius)
+        object.__setattr__(self, "radius", number_of("the radius", self.radius))
 
     def __call__(self, generator: np.random.Generator, count: int, dim: int) -> np.ndarray:
         g = generator.standard_normal((count, dim))
@@ -100,6 +102,7 @@ class Drawn:
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """Particles first to last - 1, (last - first, p); no more memory than theirs and a block's."""
+        memory.check(8 * random.BLOCK * self.d, f"a block of particles of dimension {self.d}")
         theta = np.empty((last - first, self.shape[1]), self.dtype)
         draws = self.m // 2 if self.symmetric else self.m
         middle = min(max(0, draws - first), len(theta))
@@ -120,7 +123,9 @@ class Drawn:
         begin, dim = 0, part.shape[1]
         for rows in random.rows(self.seed, stream, first, first + len(part), lambda g, k: law(g, k, dim)):
             if np.shape(rows)[1:] != (dim,):
-                raise ShapeError(f"the law {law!r} gave numbers of shape {np.shape(rows)}", "give (count, dim) of them")
+                raise ShapeError(
+                    f"the law {shown(law)} gave numbers of shape {np.shape(rows)}", "give (count, dim) of them"
+                )
             with np.errstate(over="ignore"):  # what is infinite in float32 is refused as such
                 part[begin : begin + len(rows)] = rows
             begin += len(rows)

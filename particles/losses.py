@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from particles.checks import number_of
+from particles.checks import floats_of, number_of, row_of, text_of
 from particles.errors import ArgumentError, DataError, unknown_name
 from particles.units import NUMBER
 
@@ -41,6 +42,7 @@ class Loss:
     labels: tuple[float, ...] | None = None
 
     def __post_init__(self):
+        text_of("the name of a loss", self.name)
         for part in ("value", "slope"):
             if not callable(getattr(self, part)):
                 raise ArgumentError(f"{part} of loss {self.name!r} is not a function", "give ℓ and ℓ' as functions")
@@ -48,7 +50,7 @@ class Loss:
             curvature = number_of(f"the curvature of loss {self.name!r}", self.curvature)
             object.__setattr__(self, "curvature", curvature)
         if self.labels is not None:
-            object.__setattr__(self, "labels", tuple(number_of("a label", v, least=-math.inf) for v in self.labels))
+            object.__setattr__(self, "labels", row_of("the labels", self.labels, partial(number_of, least=-math.inf)))
 
     def check_targets(self, y: np.ndarray) -> None:
         """Refuse targets that the loss is not made for.
@@ -58,7 +60,7 @@ class Loss:
         """
         if self.labels is None:
             return
-        others = np.setdiff1d(y, self.labels)
+        others = np.setdiff1d(floats_of("the targets", y), self.labels)
         if others.size:
             allowed = ", ".join(f"{label:g}" for label in self.labels)
             raise DataError(
@@ -126,7 +128,7 @@ def loss(which: str | Loss) -> Loss:
     """
     if isinstance(which, Loss):
         return which
-    name = str(which).strip().lower()
+    name = which.strip().lower() if isinstance(which, str) else ""
     if name in LOSSES:
         return LOSSES[name]
     if wide := _HUBER.fullmatch(name):

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from particles.errors import ArgumentError
+from particles import memory
+from particles.checks import count_of, function_of, text_of
+from particles.errors import ArgumentError, shown
 
 BLOCK = 1024
 """Particles per block of a stream: the unit in which a cloud's random numbers are drawn."""
+
+SEEDS = 2**256
+"""Seeds are below it."""
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """A function of a generator and a number of rows, which gives so many."""
@@ -29,9 +34,9 @@ def generator(seed: int, stream: str, step: int = 0, block: int = 0) -> np.rando
     Raises:
         ArgumentError: a seed that is not an integer ≥ 0.
     """
-    digest = hashlib.blake2b(f"{seed_of(seed)}/{stream}/{int(step)}".encode(), digest_size=16).digest()
-    key = int.from_bytes(digest, "little")
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, int(block), 0]))
+    text = f"{seed_of(seed)}/{text_of('the stream', stream)}/{count_of('the step', step, least=0)}"
+    key = int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, count_of("the block", block, least=0), 0]))
 
 
 def seed_of(seed: object) -> int:
@@ -40,8 +45,8 @@ def seed_of(seed: object) -> int:
     Raises:
         ArgumentError: anything else.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError(f"the seed is {seed!r}", "give an integer that is not negative")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < SEEDS:
+        raise ArgumentError(f"the seed is {shown(seed)}", "give an integer that is not negative, and below 2^256")
     return int(seed)
 
 
@@ -53,5 +58,12 @@ def rows(seed: int, stream: str, first: int, last: int, draw: Draw) -> Iterator[
 
 
 def blocks(seed: int, stream: str, count: int, draw: Draw) -> np.ndarray:
-    """The first `count` rows of a stream; they do not depend on `count`."""
+    """The first `count` rows of a stream; they do not depend on `count`.
+
+    Raises:
+        ArgumentError: a bad seed, a count below 1.
+        TooLargeError: more than memory holds.
+    """
+    function_of("draw", draw)
+    memory.check(8 * count_of("the number of rows", count), f"{count} rows")
     return np.concatenate(list(rows(seed, stream, 0, count, draw)))

@@ -14,7 +14,7 @@ import contextlib
 import math
 from dataclasses import dataclass
 
-from particles.checks import number_of
+from particles.checks import count_of, number_of
 from particles.errors import ArgumentError
 
 
@@ -53,14 +53,14 @@ class Scaling:
 
     def alpha(self, m: int) -> float:
         """α(m) = s m^-γ, the factor in front of the sum over particles."""
-        return self.factor * self._power(m, -self.gamma)
+        return _finite("alpha", self.factor * self._power(m, -self.gamma))
 
     def mobility(self, m: int) -> float:
         """μ = 1/(m α) = m^(γ-1)/s, the speed of a particle for a force of order 1."""
-        return self._power(m, self.gamma - 1) / self.factor
+        return _finite("the mobility", self._power(m, self.gamma - 1) / self.factor)
 
     def _power(self, m: int, exponent: float) -> float:
-        power = math.inf
+        m, power = count_of("m", m), math.inf
         with contextlib.suppress(OverflowError):
             power = float(m) ** exponent
         if not 0 < power < math.inf:
@@ -71,29 +71,39 @@ class Scaling:
 
     def kernel_weight(self, m: int) -> float:
         """α μ = 1/m, the weight of one particle in the tangent kernel, the same for every scaling."""
-        return 1 / m
+        return 1 / count_of("m", m)
 
     # Clocks. Each converts a duration on another clock to one on the project's, t, or back.
 
     def time_of_gradient_descent(self, rate: float, m: int) -> float:
         """The duration dt = m α² η of one gradient-descent step θ ← θ - η ∇R of rate η."""
-        return m * self.alpha(m) ** 2 * rate
+        return _finite("the duration", m * self.alpha(m) ** 2 * _any("the rate", rate))
 
     def gradient_descent_rate(self, dt: float, m: int) -> float:
         """The rate η = dt/(m α²) of the gradient-descent step that lasts dt."""
-        return dt / (m * self.alpha(m) ** 2)
+        return _finite("the rate", _any("dt", dt) / (m * self.alpha(m) ** 2))
 
     def time_of_cob(self, t_cob: float, m: int) -> float:
         """The time t = m t_COB on the clock of Chizat, Oyallon, Bach: w' = -∇F_α(w), F_α(w) = R(α h(w))/α²."""
-        return m * t_cob
+        return _finite("the time", count_of("m", m) * _any("the time", t_cob))
 
     def cob_time(self, t: float, m: int) -> float:
         """The time t_COB = t/m on the clock of Chizat, Oyallon, Bach."""
-        return t / m
+        return _any("the time", t) / count_of("m", m)
 
     def time_of_gradient_flow(self, t_raw: float, m: int) -> float:
         """The time t = m α² t_raw of the lecture's flow dθ/dt_raw = -∇_θ R(φ(θ))."""
-        return m * self.alpha(m) ** 2 * t_raw
+        return _finite("the time", m * self.alpha(m) ** 2 * _any("the time", t_raw))
+
+
+def _any(what: str, value: object) -> float:
+    return number_of(what, value, least=-math.inf)
+
+
+def _finite(what: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise ArgumentError(f"{what} is beyond floating point", "take a gamma, a factor or a time that is less extreme")
+    return value
 
 
 MEAN_FIELD = Scaling(gamma=1.0)

@@ -10,10 +10,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from particles.checks import number_of
+from particles.checks import DTYPES, number_of, numbers_of, row_of, text_of
 from particles.errors import ArgumentError, unknown_name
 
 Scalar = Callable[[float], float]
@@ -50,7 +51,10 @@ class Unit:
     kinks: tuple[float, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "kinks", tuple(self.kinks))
+        text_of("the name of a unit", self.name)
+        object.__setattr__(self, "kinks", row_of("the kinks", self.kinks, partial(number_of, least=-math.inf)))
+        if self.degree is not None:
+            number_of(f"the degree of unit {self.name!r}", self.degree, least=0)
         for part in ("sigma", "dsigma", "ddsigma"):
             if not callable(getattr(self, part)):
                 raise ArgumentError(f"{part} of unit {self.name!r} is not a function", "give σ, σ', σ'' as functions")
@@ -81,11 +85,12 @@ def on_array(function: Callable[..., float], *arrays: np.ndarray) -> np.ndarray:
     Raises:
         ArgumentError: a number at which the function overflows or is not defined.
     """
-    arrays = [np.asarray(a) for a in arrays]
+    arrays = [numbers_of("an argument of a scalar function", a) for a in arrays]
     dtype = np.result_type(*arrays)
-    dtype = dtype if dtype.kind == "f" else np.dtype(np.float64)
+    dtype = dtype if dtype.name in DTYPES else np.dtype(np.float64)
     try:
-        return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), dtype=dtype)
+        with np.errstate(over="ignore"):
+            return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), dtype=dtype)
     except (ArithmeticError, ValueError) as error:  # compiled code goes on with inf or NaN, plain Python stops
         raise ArgumentError(
             f"{function.__name__} has no value in plain Python somewhere ({error})",
@@ -261,7 +266,9 @@ def unit(which: str | Unit) -> Unit:
     """
     if isinstance(which, Unit):
         return which
-    name = re.sub(r"[- ](?=[a-z])", "_", str(which).strip().lower())
+    if not isinstance(which, str):
+        raise unknown_name("unit", which, [*UNITS, "leaky_relu"])
+    name = re.sub(r"[- ](?=[a-z])", "_", which.strip().lower())
     name = _SPELLINGS.get(name, name)
     if name in UNITS:
         return UNITS[name]

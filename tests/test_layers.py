@@ -14,7 +14,8 @@ ROOT = Path(particles.__file__).parent
 # From the bottom up; names on one line do not import each other. Every module or package has its place.
 LAYERS = [
     ["errors", "progress", "durable"],
-    ["checks", "memory"],
+    ["memory"],
+    ["checks"],
     ["random", "units", "scaling", "fits"],
     ["losses", "laws"],
     ["cloud"],

@@ -13,6 +13,7 @@ from inspect import signature
 from os import PathLike
 from pathlib import Path
 
+from particles.checks import path_of
 from particles.data.files import csv, npz
 from particles.data.packaged import REAL, real
 from particles.data.planted import circle, teacher_student
@@ -47,7 +48,7 @@ def load(which: str | PathLike, **options) -> Data:
     >>> load("planar")
     Data('teacher_student', n=15, d=2, y from ... to ...)
     """
-    name = str(which)
+    name = which if isinstance(which, str) else str(path_of("the data set", which))
     if name in _NAMED:
         make = _NAMED[name]
     elif (suffix := Path(name).suffix.lower()) in _FILES:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from particles.checks import path_of, text_of
 from particles.data.samples import Data
 from particles.errors import DataError, unknown_name
 
@@ -32,7 +33,7 @@ def csv(path: str | PathLike, *, target: str = "y") -> Data:
             (line and column are named).
         UnknownNameError: no column of that name; the message gives the nearest.
     """
-    path = Path(path)
+    path, target = path_of("the file", path), text_of("the target", target)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             delimiter = _delimiter(file.readline(), file.readline())
@@ -69,7 +70,7 @@ def npz(path: str | PathLike, *, target: str = "y") -> Data:
         ShapeError: arrays that do not fit each other.
         UnknownNameError: no array of that name; the message gives the nearest.
     """
-    path = Path(path)
+    path, target = path_of("the file", path), text_of("the target", target)
     try:
         with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as file:
             content = {name: np.asarray(file[name]) for name in file.files}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from particles.checks import count_of, row_of
 from particles.data.samples import Data
-from particles.errors import ArgumentError, missing_extra, unknown_name
+from particles.errors import ArgumentError, missing_extra, shown, unknown_name
 
 _CLASSES = {"breast_cancer": (0, 1), "iris": (1, 2), "wine": (0, 1), "digits": None}
 REAL = ("diabetes", *_CLASSES)
@@ -32,7 +35,7 @@ def real(name: str, *, classes: tuple[int, int] | None = None) -> Data:
         MissingExtraError: scikit-learn is not installed.
         ArgumentError: classes that the set does not have.
     """
-    if name not in REAL:
+    if not isinstance(name, str) or name not in REAL:
         raise unknown_name("data set", name, REAL)
     try:
         from sklearn import datasets
@@ -54,10 +57,7 @@ def real(name: str, *, classes: tuple[int, int] | None = None) -> Data:
 
 
 def _pair(name: str, classes: tuple[int, int], known: list[int]) -> tuple[int, int]:
-    try:
-        low, high = classes
-    except (TypeError, ValueError):
-        low = high = None
-    if low == high or low not in known or high not in known:
-        raise ArgumentError(f"classes is {classes!r}", f"give two different classes of {name!r} among {known}")
-    return low, high
+    pair = row_of("the classes", classes, partial(count_of, least=0))
+    if not len(pair) == len(set(pair)) == 2 or not set(pair) <= set(known):
+        raise ArgumentError(f"classes is {shown(classes)}", f"give two different classes of {name!r} among {known}")
+    return pair

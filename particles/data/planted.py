@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from particles import random
-from particles.checks import count_of, number_of
+from particles import memory, random
+from particles.checks import count_of, flag_of, floats_of, number_of
 from particles.data.samples import Data
-from particles.errors import ArgumentError, unknown_name
+from particles.errors import ArgumentError, shown, unknown_name
 from particles.laws import Gaussian, Sphere
 from particles.units import Unit
 from particles.units import unit as unit_of
@@ -65,7 +65,7 @@ def teacher_student(
     if not isinstance(inputs, str) or inputs not in _INPUTS:
         raise unknown_name("law of inputs", inputs, _INPUTS)
     spread = 1.0 if inputs == "gaussian" else 1 / math.sqrt(d)
-    teacher = _teacher(d, count_of("teachers", teachers), 0.5 * spread if bias else None, seed)
+    teacher = _teacher(d, count_of("teachers", teachers), 0.5 * spread if flag_of("bias", bias) else None, seed)
     x, x_test = (_draw(_INPUTS[inputs], count, d, seed, stream) for count, stream in ((n, "x"), (n_test, "test")))
     function = _network(teacher, d, unit_of(unit))
     return _planted(x, x_test, function, noise, seed, teacher=teacher, name="teacher_student")
@@ -100,10 +100,10 @@ def circle(
     array([[ 1.,  0.], [ 0.,  1.], [-1.,  0.], [ 0., -1.]])
     """
     n, n_test = count_of("n", n), count_of("n_test", n_test, least=0)
-    if spacing not in _SPACINGS:
+    if not isinstance(spacing, str) or spacing not in _SPACINGS:
         raise unknown_name("spacing", spacing, _SPACINGS)
     if target is not None and not callable(target):
-        raise ArgumentError(f"the target is {target!r}", "give a function of an (n, 2) array")
+        raise ArgumentError(f"the target is {shown(target)}", "give a function of an (n, 2) array")
     x = _even(n) if spacing == "even" else _draw(Sphere(), n, 2, seed, "x")
     x_test = _draw(Sphere(), n_test, 2, seed, "test")
     if target is not None:
@@ -113,16 +113,20 @@ def circle(
 
 
 def _draw(law: Gaussian | Sphere, count: int, d: int, seed: int, stream: str) -> np.ndarray | None:
+    memory.check(3 * 8 * max(count, random.BLOCK) * d, f"{count} inputs of dimension {d}")
+    # The blocks, all of them in one array, and the copy that `Data` keeps.
     return random.blocks(seed, f"data.{stream}", count, lambda g, k: law(g, k, d)) if count else None
 
 
 def _even(n: int) -> np.ndarray:
+    memory.check(8 * 4 * n, f"{n} points")
     angles = 2 * np.pi * np.arange(n) / n
     return np.column_stack([np.cos(angles), np.sin(angles)])
 
 
 def _teacher(d: int, k: int, bias_std: float | None, seed: int) -> np.ndarray:
     """Rows (c, v) or (c, v, b) of k neurons; bias_std=None gives no bias."""
+    memory.check(8 * 2 * k * (d + 2), f"a teacher of {k} neurons")
     generator = random.generator(seed, "data.teacher")
     c = np.where(np.arange(k) % 2, -1.0, 1.0)[:, None]
     if d == 2:
@@ -151,7 +155,8 @@ def _network(teacher: np.ndarray, d: int, unit: Unit) -> Callable[[np.ndarray], 
 def _planted(x: np.ndarray, x_test: np.ndarray | None, function: Callable, noise: float, seed: int, **labels) -> Data:
     """The samples of a function, with noise on the training targets."""
     noise = number_of("the noise", noise, least=0)
-    y = np.asarray(function(x))
-    if noise:
-        y = y + noise * _draw(Gaussian(), len(x), 1, seed, "noise")[:, 0]
+    y = floats_of("the target's values", function(x))
+    if noise and y.shape == (len(x),):
+        with np.errstate(over="ignore"):  # what is infinite is refused below
+            y += noise * _draw(Gaussian(), len(x), 1, seed, "noise")[:, 0]
     return Data(x, y, x_test, None if x_test is None else function(x_test), **labels)

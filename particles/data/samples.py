@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from particles import random
-from particles.checks import number_of
+from particles.checks import flag_of, floats_of, number_of, row_of, text_of
 from particles.errors import ArgumentError, DataError, ShapeError
 
 
@@ -45,7 +45,8 @@ class Data:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self):
-        columns = tuple(str(column) for column in self.columns or ())
+        columns = row_of("the column names", self.columns, text_of)
+        text_of("the name of the data", self.name)
         x = _matrix("x", self.x, None, columns)
         if columns and len(columns) != x.shape[1]:
             raise ShapeError(f"{len(columns)} column names for {x.shape[1]} input columns", "give one name a column")
@@ -105,7 +106,7 @@ class Data:
             DataError: test values so far from the training set's that they overflow.
         """
         x, x_test = _standard(self.x, self.x_test)
-        y, y_test = _standard(self.y, self.y_test) if targets else (self.y, self.y_test)
+        y, y_test = _standard(self.y, self.y_test) if flag_of("targets", targets) else (self.y, self.y_test)
         return replace(self, x=x, y=y, x_test=x_test, y_test=y_test, teacher=None)
 
     def split(self, test: float = 0.2, seed: int = 0) -> Data:
@@ -144,22 +145,11 @@ def arrays(
     >>> arrays([[0.0], [1.0]], [0.0, 2.0])
     Data('arrays', n=2, d=1, y from 0 to 2)
     """
-    return Data(x, y, x_test, y_test, name=name, columns=tuple(columns))
-
-
-def _numbers(what: str, values: object) -> np.ndarray:
-    """A float64 copy of an array of real numbers."""
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise ShapeError(f"{what} is not an array with rows of one length", "make all rows equally long") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{what} holds {array.dtype} values", "give real numbers")
-    return array.astype(np.float64, order="C")
+    return Data(x, y, x_test, y_test, name=name, columns=columns)
 
 
 def _matrix(what: str, values: object, widths: tuple[int, ...] | None, columns: tuple[str, ...] = ()) -> np.ndarray:
-    array = _numbers(what, values)
+    array = floats_of(what, values)
     if array.ndim != 2 or 0 in array.shape or (widths and array.shape[1] not in widths):
         expected = " or ".join(f"(n, {w})" for w in widths) if widths else "(n, d) with n ≥ 1 and d ≥ 1"
         raise ShapeError(f"{what} has shape {array.shape}, expected {expected}", "give one row a sample")
@@ -172,7 +162,7 @@ def _matrix(what: str, values: object, widths: tuple[int, ...] | None, columns: 
 
 
 def _vector(what: str, values: object, length: int) -> np.ndarray:
-    array = _numbers(what, values)
+    array = floats_of(what, values)
     if array.shape != (length,):
         raise ShapeError(f"{what} has shape {array.shape}, expected ({length},)", "give one number a sample")
     bad = np.flatnonzero(~np.isfinite(array))

@@ -28,7 +28,7 @@ def flow(which: str | Flow | None, dt: float | None = None) -> Flow:
     """
     if isinstance(which, tuple(FLOWS.values())):
         return which
-    name = "adaptive" if which is None else str(which).lower()
+    name = "adaptive" if which is None else which.lower() if isinstance(which, str) else ""
     if name not in FLOWS:
         raise unknown_name("flow", which, FLOWS)
     if dt is not None and FLOWS[name] is Adaptive:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from particles.checks import function_of, instance_of, row_of, text_of
 from particles.errors import ArgumentError
-from particles.record.store import ArraySpec
+from particles.record.store import ArraySpec, checked_name
 
 if TYPE_CHECKING:
     from particles.cloud import Cloud
@@ -121,6 +122,15 @@ class Quantity:
     dtype: str = "float64"
     constants: Mapping[str, tuple] = field(default_factory=dict, repr=False)
     options: Mapping = field(default_factory=dict)
+
+    def __post_init__(self):
+        checked_name(self.name)
+        function_of(f"compute of the quantity {self.name!r}", self.compute)
+        object.__setattr__(self, "dims", row_of(f"the axes of {self.name!r}", self.dims, text_of))
+        for what in ("sizes", "constants", "options"):
+            instance_of(f"{what} of the quantity {self.name!r}", getattr(self, what), Mapping)
+        for what in ("unit", "description", "dtype"):
+            text_of(f"the {what} of the quantity {self.name!r}", getattr(self, what))
 
     def spec(self, problem: Field, series: str) -> ArraySpec:
         """Its array in the run of a problem."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from particles.errors import ArgumentError, RunMismatchError
+from particles.checks import text_of
+from particles.errors import ArgumentError, RunMismatchError, shown
 from particles.record import quantities, triggers
 from particles.record.quantity import Moment, Quantity
-from particles.record.store import ArraySpec
+from particles.record.store import ArraySpec, checked_name
 from particles.record.triggers import Goal, LogSpaced, Trigger
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ class Recorder:
 
     def __post_init__(self):
         if not isinstance(self.trigger, Trigger):
-            raise ArgumentError(f"the trigger is {self.trigger!r}", "give every(…), at_times(…) or log_spaced(…)")
+            raise ArgumentError(f"the trigger is {shown(self.trigger)}", "give every(…), at_times(…) or log_spaced(…)")
         wanted = self.quantities
+        if text_of("the name of a recorder", self.name):
+            checked_name(self.name)
         if wanted is not None and (isinstance(wanted, (str, Mapping, Quantity)) or not isinstance(wanted, Sequence)):
-            raise ArgumentError(f"the quantities are {wanted!r}", 'give a list, such as ["risk", "theta"]')
+            raise ArgumentError(f"the quantities are {shown(wanted)}", 'give a list, such as ["risk", "theta"]')
 
 
 class Series:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from particles.errors import ArgumentError, PrecisionError, ShapeError, unknown_name
+from particles.errors import ArgumentError, PrecisionError, ShapeError, shown, unknown_name
 
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 RESERVED = ("writer",)  # the one directory of a run on disk that holds no array
@@ -84,7 +84,7 @@ def checked_name(name: object) -> str:
         ArgumentError: anything else.
     """
     if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w{0,99}", name, re.ASCII)) or name in RESERVED:
-        raise ArgumentError(f"{name!r} cannot name an array", "use letters, digits and _, beginning with a letter")
+        raise ArgumentError(f"{shown(name)} cannot name an array", "use letters, digits and _, beginning with a letter")
     return name
 
 

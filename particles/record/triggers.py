@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import ClassVar
 
-from particles.checks import built, count_of, number_of
+from particles.checks import built, count_of, number_of, row_of
 from particles.errors import ArgumentError
 
 
@@ -58,7 +59,7 @@ class AtTimes:
     kind: ClassVar[str] = "at_times"
 
     def __post_init__(self):
-        times = tuple(number_of("a time to record at", t, least=0) for t in self.times)
+        times = row_of("the times to record at", self.times, partial(number_of, least=0))
         if list(times) != sorted(set(times)):
             raise ArgumentError("the times are not increasing", "give them in order, each once")
         object.__setattr__(self, "times", tuple(t for t in times if t > 0))
@@ -105,10 +106,7 @@ def every(*, steps: int | None = None, time: float | None = None) -> Trigger:
 
 def at_times(times: Sequence[float]) -> Trigger:
     """A trigger at given times; the start is always recorded."""
-    try:
-        return AtTimes(tuple(times))
-    except TypeError as error:
-        raise ArgumentError(f"the times are {times!r}", "give a list of times, such as [0.1, 1, 10]") from error
+    return AtTimes(times)
 
 
 def log_spaced(per_decade: int = 20, start: float | None = None) -> Trigger:

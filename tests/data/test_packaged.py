@@ -47,7 +47,7 @@ def test_two_digits():
         ("digits", (3, 10), r"classes is \(3, 10\): give two different classes of 'digits' among \[0, 1,"),
         ("wine", (1, 1), "two different classes"),
         ("iris", (0, 1, 2), "two different classes"),
-        ("iris", 1, "two different classes"),
+        ("iris", 1, "the classes are 1: give a list"),
     ],
 )
 def test_bad_classes_are_refused(name, classes, message):

@@ -36,7 +36,7 @@ BAD_ARRAYS = [
     ({"x": np.ones((0, 2)), "y": []}, ShapeError, r"x has shape \(0, 2\), expected \(n, d\) with n ≥ 1"),
     ({"x": np.ones((3, 0))}, ShapeError, r"x has shape \(3, 0\)"),
     ({"x": np.ones((3, 2, 1))}, ShapeError, r"x has shape \(3, 2, 1\)"),
-    ({"x": [[1.0, 2.0], [1.0]]}, ShapeError, "x is not an array with rows of one length"),
+    ({"x": [[1.0, 2.0], [1.0]]}, ShapeError, "x has rows of several lengths"),
     ({"y": [1, 2]}, ShapeError, r"y has shape \(2,\), expected \(3,\)"),
     ({"y": [[1], [2], [3]]}, ShapeError, r"y has shape \(3, 1\), expected \(3,\)"),
     ({"y": 1.0}, ShapeError, r"y has shape \(\), expected \(3,\)"),
