@@ -34,6 +34,13 @@ PATIENCE = 1.0
 """Seconds in which the first rank says what went wrong on all, before another says what went wrong there."""
 
 
+SPIN, NAP = 2e-4, 2e-5
+"""Seconds for which a rank looks again and again at what it waits for, and that it then sleeps between two looks."""
+
+HEAD = 64
+"""Bytes of a first message, which hold the length of a value and the value itself if it is short."""
+
+
 class World:
     """The ranks that share the work; this base is one rank alone.
 
@@ -121,39 +128,51 @@ ALONE = World()
 
 
 class MpiWorld(World):
-    """The ranks of a communicator of mpi4py."""
+    """The ranks of a communicator of mpi4py.
+
+    MPI itself waits with a core at work. A rank here sleeps between two looks once it has waited for long, or at once
+    where there are more ranks than cores: else what it waits for would not be done before the system takes the core
+    away, some milliseconds later.
+    """
 
     def __init__(self, communicator: Any):
         from mpi4py import MPI
 
-        self._comm = communicator
+        self._comm, self._pickle = communicator, MPI.pickle
         self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
         node = communicator.Split_type(MPI.COMM_TYPE_SHARED)
         self.node_rank = node.Get_rank()
-        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        threads.among(node.allgather(mine).count(mine))  # of the ranks here, those on the same cores
+        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        sharers = node.allgather(mine).count(mine)  # of the ranks here, those on the same cores
         node.Free()
+        threads.among(sharers)
+        self._patience = SPIN if sharers <= len(mine) else 0.0
 
     def every(self, value):
-        from mpi4py import MPI
-
-        data = MPI.pickle.dumps(value)
-        self.sent += len(data) * (self.size - 1)
-        return [MPI.pickle.loads(part) for part in self._comm.allgather(data)]
+        data = np.frombuffer(self._pickle.dumps(value), np.uint8)
+        heads = np.empty((self.size, HEAD), np.uint8)
+        self._call("Iallgather", _head(data), heads)
+        lengths = [_length(head) for head in heads]
+        if max(lengths) <= HEAD - 8:
+            self.sent += HEAD * (self.size - 1)
+            return [self._pickle.loads(head[8:]) for head in heads]
+        whole = np.empty(sum(lengths), np.uint8)
+        self._call("Iallgatherv", data, [whole, lengths])
+        self.sent += (HEAD + data.nbytes) * (self.size - 1)
+        return [self._pickle.loads(part) for part in np.split(whole, np.cumsum(lengths)[:-1])]
 
     def agreed(self, value):
-        from mpi4py import MPI
-
-        data = None
-        if self.rank == 0:
-            data = MPI.pickle.dumps(value)
-            self.sent += len(data) * (self.size - 1)
-        return MPI.pickle.loads(self._comm.bcast(data))
+        data = np.frombuffer(self._pickle.dumps(value if self.rank == 0 else None), np.uint8)
+        head = self.spread(_head(data), 0)
+        length = _length(head)
+        if length <= HEAD - 8:
+            return self._pickle.loads(head[8:])
+        return self._pickle.loads(self.spread(data if self.rank == 0 else np.empty(length, np.uint8), 0))
 
     def sum(self, counts):
         mine = np.array(counts, np.int64)
         total = np.empty_like(mine)
-        self._comm.Allreduce(mine, total)
+        self._call("Iallreduce", mine, total)
         self.sent += mine.nbytes
         return total
 
@@ -162,39 +181,46 @@ class MpiWorld(World):
         counts = self.every(len(rows))
         whole = np.empty((sum(counts), *rows.shape[1:]), rows.dtype)
         bytes_of_row = whole.dtype.itemsize * int(np.prod(rows.shape[1:]))
-        lengths = [count * bytes_of_row for count in counts]
-        self._comm.Allgatherv(as_bytes(rows), [as_bytes(whole), lengths])
+        self._call("Iallgatherv", as_bytes(rows), [as_bytes(whole), [count * bytes_of_row for count in counts]])
         self.sent += rows.nbytes * (self.size - 1)
         return whole
 
     def exchanged(self, parts):
         mine = [np.empty(0, np.uint8) if part is None else as_bytes(part) for part in parts]
         given = [part.nbytes for part in mine]
-        taken = self._comm.alltoall(given)
+        taken = [theirs[self.rank] for theirs in self.every(given)]
         inbox = np.empty(sum(taken), np.uint8)
-        self._comm.Alltoallv([np.concatenate(mine), given], [inbox, taken])
+        self._call("Ialltoallv", [np.concatenate(mine), given], [inbox, taken])
         self.sent += sum(given) - given[self.rank]
         ends = np.cumsum(taken)
         return [inbox[end - count : end].copy() if count else None for end, count in zip(ends, taken, strict=True)]
 
     def wait(self):
-        self._comm.Barrier()
+        self._call("Ibarrier")
 
     def send(self, array, rank):
-        self._comm.Send(np.ascontiguousarray(array), rank)
+        self._call("Isend", np.ascontiguousarray(array), rank)
         self.sent += array.nbytes
 
     def receive(self, like, rank):
         array = np.empty_like(like, order="C")
-        self._comm.Recv(array, rank)
+        self._call("Irecv", array, rank)
         return array
 
     def spread(self, array, rank):
         array = np.ascontiguousarray(array) if self.rank == rank else np.empty_like(array, order="C")
-        self._comm.Bcast(array, rank)
+        self._call("Ibcast", array, rank)
         if self.rank == rank:
             self.sent += array.nbytes * (self.size - 1)
         return array
+
+    def _call(self, name: str, *arguments) -> None:
+        """What MPI calls by a name, begun and waited for."""
+        request = getattr(self._comm, name)(*arguments)
+        asleep = time.perf_counter() + self._patience
+        while not request.Test():
+            if time.perf_counter() >= asleep:
+                time.sleep(NAP)
 
     def end(self, code, text=""):
         from mpi4py import MPI
@@ -433,6 +459,19 @@ class Split:
         if first == last:
             return np.zeros(shape)
         return self.to_host(function(*(array[first:last] for array in particles), *others)).astype(np.float64)
+
+
+def _head(data: np.ndarray) -> np.ndarray:
+    """The first message for some bytes: their number, and as many of them as fit."""
+    head = np.zeros(HEAD, np.uint8)
+    head[:8].view(np.int64)[0] = len(data)
+    some = data[: HEAD - 8]
+    head[8 : 8 + len(some)] = some
+    return head
+
+
+def _length(head: np.ndarray) -> int:
+    return int(head[:8].view(np.int64)[0])
 
 
 def as_bytes(array: np.ndarray) -> np.ndarray:
