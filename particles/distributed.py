@@ -79,6 +79,20 @@ class World:
             raise error
         return result
 
+    def together(self, action: Callable[[], Any]) -> Any:
+        """What action() gives on each rank, once all have done it; an error of any of them is raised on every one."""
+        result = error = None
+        try:
+            result = action()
+        except Exception as raised:
+            if self.size == 1:
+                raise
+            error = raised
+        errors = [each for each in self.every(error) if each is not None]
+        if errors:
+            raise error or errors[0]
+        return result
+
     def any(self, flag: bool) -> bool:
         """Whether the flag of any rank is set."""
         return any(self.every(bool(flag)))
@@ -302,12 +316,12 @@ class Share:
     @property
     def first(self) -> int:
         """Its first particle."""
-        return self.row(self.groups.start)
+        return self.row(self.groups.start) if self.rank else 0
 
     @property
     def last(self) -> int:
         """The particle after its last one."""
-        return self.row(self.groups.stop)
+        return self.row(self.groups.stop) if self.rank < self.size - 1 else self.m
 
     def of(self, rank: int) -> Share:
         """The share of another rank."""

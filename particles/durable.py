@@ -27,6 +27,11 @@ def write_at(path: Path, offset: int, parts: Iterable[Any]) -> None:
         file.writelines(parts)
 
 
+def cut(path: Path, size: int) -> None:
+    """Keep the first bytes of a file."""
+    os.truncate(path, size)
+
+
 def sync(path: Path) -> None:
     """Wait until the data of a file, or the names in a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

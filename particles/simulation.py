@@ -22,6 +22,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
+
 import particles
 from particles import distributed, flows
 from particles.checks import number_of, path_of
@@ -111,7 +113,7 @@ def simulate(
         here = distributed.world()
         if resume and here.once(lambda: is_run(record)):
             own = [q for r in recorders or () for q in r.quantities or () if isinstance(q, Quantity)]
-            with contextlib.closing(DiskStore.open(record, writable=True)) as store:
+            with contextlib.closing(DiskStore.open(record, writable=True, world=here)) as store:
                 same = store.setup["backend"] if backend == "auto" else backend
                 field = _field(cloud, data, scaling, loss, same, linearised)
                 return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
@@ -123,7 +125,10 @@ def simulate(
     specs = {name: spec for s in series for name, spec in s.specs(field).items()}
     parts = (_setup(field, flow, series, t_end), _constants(field, series), specs)
     state = flow.start(field)  # before anything is written: a start that diverges leaves nothing behind
-    store = MemoryStore(*parts) if record is None else DiskStore.create(record, *parts, force=force)
+    if record is None:
+        store = MemoryStore(*parts, world=field.world)
+    else:
+        store = DiskStore.create(record, *parts, force=force, world=field.world)
     with contextlib.closing(store):
         return _Loop(field, flow, state, series, store).run(t_end, progress)
 
@@ -153,7 +158,8 @@ def resume(
     """
     from particles.record.disk import DiskStore
 
-    with contextlib.closing(DiskStore.open(path_of("the run", path), writable=True)) as store:
+    path, here = path_of("the run", path), distributed.world()
+    with contextlib.closing(DiskStore.open(path, writable=True, world=here)) as store:
         run = Run(store, unit=unit)
         setup = run.setup
         try:
@@ -248,9 +254,6 @@ class _Loop:
         moment = Moment(self.field, t, delta)
         self.field.check_risk(moment.risk)
         values = s.values(moment)
-        for q in s.quantities:
-            if q.dims[:1] == ("particle",):
-                values[q.name] = self.field.world.joined(values[q.name])
         self.store.append(s.name, self.state.step, t, values)
         self.last[s.name] = t
         self._buffered += sum(v.nbytes for v in values.values())
@@ -268,7 +271,8 @@ class _Loop:
         marks = {f"goal.{s.name}": s.next_goal for s in self.series}
         marks |= {f"fired.{name}": count for name, count in self.fired.items()}
         state = _moved(self.flow.pack(self.state), self.field.kernels.to_host)
-        self.store.commit({**{f"flow.{k}": v for k, v in state.items()}, **marks})
+        state = {f"flow.{name}": part for name, part in state.items()}
+        self.store.commit(state | marks, rows=[name for name, part in state.items() if isinstance(part, np.ndarray)])
         self._committed_at = time.perf_counter()
         self._commit_took = self._committed_at - began
         self._buffered = 0
@@ -285,8 +289,9 @@ def _continue(
     recorders: Sequence[Recorder] | None = None,
 ) -> Run:
     """Go on from the checkpoint of a store, with a field (and a flow and recorders, if given) that must be its own."""
-    setup, saved = store.setup, store.checkpoint()
+    setup = store.setup
     _check_same(setup, field, flow)
+    saved = store.checkpoint(rows=(field.share.first, field.share.last))
     flow = flows.from_dict(setup["flow"])
     series = [Series(recorder_module.from_dict(parts, own), field) for parts in setup["recorders"]]
     if recorders is not None and [Series(r, field).to_dict() for r in recorders] != [s.to_dict() for s in series]:
@@ -396,7 +401,7 @@ def _constants(field: Field, series: Sequence[Series]) -> dict:
     """The arrays of a run that are written once: the start, the data, and what its quantities need to be read."""
     data = field.data
     arrays = {
-        "theta0": (field.cloud.theta, ("particle", "parameter")),
+        "theta0": (field.cloud.rows(field.share.first, field.share.last), ("particle", "parameter")),
         "x": (data.x, ("sample", "input")),
         "y": (data.y, ("sample",)),
         "x_test": (data.x_test, ("test_sample", "input")),

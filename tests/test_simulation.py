@@ -198,8 +198,8 @@ def test_a_divergence_names_its_time_and_keeps_the_frames_before(monkeypatch):
     stores = []
 
     class Kept(simulation.MemoryStore):
-        def __init__(self, *parts):
-            super().__init__(*parts)
+        def __init__(self, *parts, **options):
+            super().__init__(*parts, **options)
             stores.append(self)
 
     monkeypatch.setattr(simulation, "MemoryStore", Kept)

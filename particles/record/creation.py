@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from particles import durable
+from particles.distributed import World, share_of
 from particles.errors import DamagedRunError, RunExistsError, StorageError
-from particles.record.files import ASIDE, RunFiles, clear_aside, has_lock, storage_errors
+from particles.record.files import ASIDE, RunFiles, clear_aside, has_lock, lock, storage_errors
 from particles.record.head import HEAD, Head, encode, load_json
-from particles.record.layout import create_constant, create_series
-from particles.record.store import ArraySpec, Constants, clocks
+from particles.record.layout import create_constant, create_series, open_array
+from particles.record.pieces import Piece, pieces_of, write
+from particles.record.store import PARTICLE, ArraySpec, Constants, clocks, whole_shape
 
 
 def check_free(path: str | Path, force: bool = False) -> None:
@@ -73,19 +75,52 @@ def clear(path: Path) -> None:
             durable.remove(entry)
 
 
-def build(path: Path, setup: dict[str, Any], constants: Constants, specs: Mapping[str, ArraySpec]) -> Head:
-    """Write a run without frames; its record, which makes it one, comes last."""
+def free(path: Path, force: bool) -> BinaryIO:
+    """The lock of an emptied directory in which a new run may be made.
+
+    Raises:
+        RunExistsError, StorageError: as `check_free`; or another process is at it.
+    """
+    check_free(path, force)
+    held = lock(path)
+    try:
+        check_free(path, force)  # somebody else may have made a run meanwhile
+        clear(path)
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def build(
+    path: Path, setup: dict[str, Any], constants: Constants, specs: Mapping[str, ArraySpec], world: World
+) -> Head:
+    """Write a run without frames, all ranks together; its record, which makes it one, comes last."""
     files = RunFiles(path)
-    files.put(f"{ASIDE}/{HEAD}", [json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()])
-    for name, (values, dims) in constants.items():
-        create_constant(files, name, np.asarray(values), tuple(dims))
+    constants = {name: (np.asarray(values), tuple(dims)) for name, (values, dims) in constants.items()}
+    shapes = {name: whole_shape(values, dims, world) for name, (values, dims) in constants.items()}
     series = {"", *(spec.series for spec in specs.values())}
     framed = [clock for s in series for clock in clocks(s)] + list(specs.values())
-    for spec in framed:
-        create_series(files, spec)
-    files.publish()
+    arrays = {}
+
+    def make() -> None:
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+        files.put(f"{ASIDE}/{HEAD}", [json.dumps(group).encode()])
+        for name, (values, dims) in constants.items():
+            arrays[name] = create_constant(files, name, shapes[name], values.dtype.name, dims)
+        for spec in framed:
+            create_series(files, spec)
+        if world.size > 1:
+            files.publish()  # the other ranks open the arrays
+
+    world.once(make)
+    pieces: list[Piece] = []
+    for name, (values, dims) in constants.items():
+        array = arrays[name] if name in arrays else open_array(files, name)
+        share = share_of(shapes[name][0], world) if dims[:1] == (PARTICLE,) else None
+        pieces += pieces_of(array, values, world, share)
+    world.together(lambda: write(files, pieces))
     names = [*constants, *(spec.name for spec in framed)]
     head = Head(setup, dict.fromkeys(sorted(series), 0), None, {name: load_json(path / name / HEAD) for name in names})
-    files.put(HEAD, [encode(head)])
-    files.publish()
+    world.once(lambda: files.write(HEAD, encode(head)))
     return head

@@ -6,36 +6,34 @@
 
 A commit writes and syncs all chunks and the checkpoint that is not valid, then replaces and syncs the record, which
 makes all of it visible at once. What lies beyond the record is nobody's: the next writer sweeps it.
+
+Several ranks write together: each its own chunks and its own part of the checkpoint; when all have synced theirs, the
+first of them, which alone holds the lock and sweeps, replaces the record.
 """
 
 from __future__ import annotations
 
 import copy
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import zarr
 
 from particles import durable
+from particles.distributed import ALONE, World
 from particles.errors import DamagedRunError, StorageError
+from particles.record import layout
 from particles.record.checkpoint import pack, unpack
-from particles.record.creation import build, check_free, clear, is_run
+from particles.record.creation import build, check_free, free, is_run
 from particles.record.files import ASIDE, RunFiles, is_chunk, lock, storage_errors
 from particles.record.head import HEAD, REMEDY, Head, check_array_files, encode, load
 from particles.record.layout import capacity
-from particles.record.store import (
-    ArraySpec,
-    Checkpoint,
-    Constants,
-    Store,
-    check_arrays,
-    plain_json,
-)
+from particles.record.pieces import Piece, pieces_of, write
+from particles.record.store import ArraySpec, Checkpoint, Constants, Store, check_arrays, plain_json
 
 __all__ = ["DiskStore", "check_free", "is_run"]
 
@@ -46,12 +44,13 @@ _SPILL = 64 * 2**20  # bytes of frames kept in memory; more are written, though 
 class DiskStore(Store):
     """Frames of a run in a directory; made by `DiskStore.create` or `DiskStore.open`."""
 
-    def __init__(self, path: Path, head: Head, held: Any = None):
-        super().__init__(head.specs(), head.constant_dims())
+    def __init__(self, path: Path, head: Head, writable: bool = False, world: World = ALONE):
+        super().__init__(head.specs(), head.constant_dims(), head.particles(), world)
         self.path = path
         self._head = head
-        self._lock = held
-        self._files = RunFiles(path, read_only=held is None)
+        self._writable = writable
+        self._lock: BinaryIO | None = None  # of the first rank
+        self._files = RunFiles(path, read_only=not writable)
         self._reader = RunFiles(path, read_only=True)
         self._writers: dict[str, zarr.Array] = {}
         self._written = dict(head.frames)
@@ -65,60 +64,76 @@ class DiskStore(Store):
         constants: Constants,
         specs: Mapping[str, ArraySpec],
         force: bool = False,
+        world: World = ALONE,
     ) -> DiskStore:
         """A new run, open for writing.
 
         Arguments:
             path: its directory; parents are made.
             setup: the set-up, JSON.
-            constants: for every array that never changes, the array and the names of its axes.
+            constants: for every array that never changes, the array (its rows of this rank) and the names of its axes.
             specs: the recorded arrays by name.
             force: whether to replace a run that is there; any other directory is left alone.
+            world: the ranks that write it together.
 
         Raises:
             RunExistsError: a run is there.
             StorageError: another non-empty directory is there, or it cannot be written.
             ArgumentError, ShapeError: names, types or axes that do not fit together.
         """
-        path = Path(path)
-        check_arrays(constants, specs)
-        setup = plain_json(setup)
+        path, setup = Path(path), plain_json(setup)
+        check_arrays(constants, specs, world)
+        held: list[BinaryIO] = []  # by the first rank
         with storage_errors(path):
-            check_free(path, force)
-            held = lock(path)
             try:
-                check_free(path, force)  # somebody else may have made a run meanwhile
-                clear(path)
-                head = build(path, setup, constants, specs)
+                world.once(lambda: held.append(free(path, force)))
+                head = build(path, setup, constants, specs, world)
             except BaseException:
-                held.close()
+                for file in held:
+                    file.close()
                 raise
-        return cls(path, head, held)
+        store = cls(path, head, writable=True, world=world)
+        store._lock = held[0] if held else None
+        return store
 
     @classmethod
-    def open(cls, path: str | Path, writable: bool = False) -> DiskStore:
+    def open(cls, path: str | Path, writable: bool = False, world: World = ALONE) -> DiskStore:
         """The run at a path, to read it or, one at a time, to go on writing.
+
+        Arguments:
+            path: its directory.
+            writable: whether to go on writing.
+            world: the ranks that go on writing it together.
 
         Raises:
             StorageError: no run there, one of a later format, or (to write) one that another process is writing.
             DamagedRunError: a metadata file that is cut or changed.
         """
         path = Path(path)
+        opened: list[DiskStore] = []
         with storage_errors(path):
+            if writable:
+                world.once(lambda: opened.append(cls._taken(path, world)))
+            if opened:
+                return opened[0]
             head = load(path)
-            held = None
-            try:
-                if writable:
-                    held = lock(path)
-                    head = load(path)
-                check_array_files(path, head)
-                store = cls(path, head, held)
-                if writable:
-                    store._sweep()
-            except BaseException:
-                if held:
-                    held.close()
-                raise
+            check_array_files(path, head)
+            return cls(path, head, writable, world)
+
+    @classmethod
+    def _taken(cls, path: Path, world: World) -> DiskStore:
+        """The run, locked and swept."""
+        load(path)  # no lock is made where there is no run
+        held = lock(path)
+        try:
+            head = load(path)
+            check_array_files(path, head)
+            store = cls(path, head, writable=True, world=world)
+            store._sweep()
+        except BaseException:
+            held.close()
+            raise
+        store._lock = held
         return store
 
     @property
@@ -134,33 +149,44 @@ class DiskStore(Store):
         return self._head.frames[series]
 
     def append(self, series: str, step: int, t: float, values: Mapping[str, Any]) -> None:
-        super().append(series, step, t, values)
-        self._buffered += sum(array.nbytes for array in self._buffer[series][-1].values())
-        if self._buffered > _SPILL:
-            with self._writing():
-                self._write_frames()
+        frame = self._frame(series, step, t, values)
+        size = sum(spec.nbytes for spec in self.series[series].values())  # of all ranks, so that they do the same
+        spill = self._buffered + size > _SPILL
+        self._buffer[series].append(frame if spill else {name: array.copy() for name, array in frame.items()})
+        self._buffered += size
+        if spill:
+            try:
+                with self._writing():
+                    self._write()
+            except BaseException:
+                self._buffered -= size
+                self._buffer[series].pop()  # it was not copied, and need not last
+                raise
 
-    def commit(self, checkpoint: Checkpoint | None = None) -> None:
+    def commit(self, checkpoint: Checkpoint | None = None, rows: Collection[str] = ()) -> None:
         if checkpoint is None and self._written == self._head.frames and not any(self._buffer.values()):
             return
         with self._writing():
             head = self._head
             if checkpoint is not None:
-                head = replace(head, checkpoint=self._write_checkpoint(checkpoint))
-            self._write_frames()
+                slot = 0 if head.checkpoint is None else 1 - head.checkpoint["slot"]  # the one that is not valid
+                entry, parts = pack(checkpoint, rows, self._share, self._world)
+                self._files.put_in_place(self._slot(slot), entry["size"], parts)
+                head = replace(head, checkpoint={"slot": slot, **entry})
+            self._write()
             self._replace_head(head.with_frames(self._written))
 
-    def checkpoint(self) -> dict[str, Any] | None:
+    def checkpoint(self, rows: tuple[int, int] | None = None) -> dict[str, Any] | None:
+        self._check_particles(rows)
         entry = self._head.checkpoint
         while entry is not None:
-            with storage_errors(self.path), suppress(FileNotFoundError, ValueError):
-                data = self._slot(entry["slot"]).read_bytes()
-                if len(data) == entry["size"] and zlib.crc32(data) == entry["crc32"]:
-                    return unpack(entry["table"], data)
+            path = self.path / self._slot(entry["slot"])
+            with storage_errors(self.path), suppress(FileNotFoundError, ValueError, TypeError, LookupError):
+                return unpack(path, entry, rows)
             # A writer that has committed twice since has taken this one's place: then the record is another, too.
             newer = load(self.path).checkpoint
             if newer == entry:
-                raise DamagedRunError(f"the checkpoint {self._slot(entry['slot'])} is damaged", REMEDY)
+                raise DamagedRunError(f"the checkpoint {path} is damaged", REMEDY)
             entry = newer
         return None
 
@@ -168,21 +194,26 @@ class DiskStore(Store):
         counts = self._rewound(frames)
         with self._writing():
             self._replace_head(self._head.with_frames(counts))
-            self._sweep()
+            self._forget()
+            self._world.once(self._sweep)
 
     def close(self) -> None:
-        if self._lock is None:
+        if not self._writable:
             return
         try:
             with suppress(OSError):  # to tidy up is not worth an error: the next writer will
-                self._sweep()
+                self._forget()
+                if self._lock is not None:
+                    self._sweep()
         finally:
-            self._lock.close()
-            self._lock = None
+            self._writable = False
             self._files = self._reader
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
 
     def refresh(self) -> None:
-        if self._lock is None:
+        if not self._writable:
             with storage_errors(self.path):
                 self._head = load(self.path)
 
@@ -197,6 +228,10 @@ class DiskStore(Store):
     def _constant(self, name: str) -> np.ndarray:
         return self._values(name, ...)
 
+    def _rows(self, name: str, first: int, last: int, frame: int | None) -> np.ndarray:
+        rows = slice(first, last)
+        return self._values(name, rows) if frame is None else self._values(name, (slice(frame, frame + 1), rows))[0]
+
     def _values(self, name: str, where: Any) -> np.ndarray:
         with storage_errors(self.path):
             try:
@@ -206,14 +241,17 @@ class DiskStore(Store):
             try:
                 return np.asarray(array[where])
             except _BAD_CHUNK as error:
-                raise _damage(self.path, name, array, where) from error
+                if name in self.constant_dims:
+                    problem = f"array {name!r} of {self.path} has a damaged or missing chunk"
+                    raise DamagedRunError(problem, REMEDY) from error
+                raise _damage(self.path, name, array, where[0] if isinstance(where, tuple) else where) from error
 
     # Writing.
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Whatever goes wrong in here, the run stays at its last commit and the buffered frames are kept."""
-        if self._lock is None:
+        if not self._writable:
             raise StorageError(f"{self.path} is open for reading", "open it with writable=True")
         try:
             with storage_errors(self.path):
@@ -225,55 +263,62 @@ class DiskStore(Store):
                 self._head = load(self.path)
             raise
 
-    def _write_frames(self) -> None:
-        written = dict(self._written)
+    def _write(self) -> None:
+        """Write the buffered frames and what is noted, durably; no rank comes back before all have done so."""
+        written, pieces = dict(self._written), []
         for series, frames in self._buffer.items():
             if frames:
                 start, written[series] = written[series], written[series] + len(frames)
-                for name in self.series[series]:
-                    array = self._writer(name)
-                    if array.shape[0] < written[series]:
-                        array.resize((capacity(written[series]), *array.shape[1:]))
-                    array[start : written[series]] = np.stack([frame[name] for frame in frames])
-        self._files.publish()
+                for name, spec in self.series[series].items():
+                    pieces += self._pieces(spec, start, [frame[name] for frame in frames])
+        self._world.together(lambda: write(self._files, pieces))
         self._written = written
         self._buffered = 0
         for frames in self._buffer.values():
             frames.clear()
 
+    def _pieces(self, spec: ArraySpec, start: int, frames: list[np.ndarray]) -> list[Piece]:
+        """What this rank writes of frames of an array, of which the first is number `start`."""
+        array, count = self._writer(spec.name), start + len(frames)
+        if array.shape[0] < count:
+            array.resize((capacity(count), *array.shape[1:]))
+            if self._world.rank:
+                self._files.forget(f"{spec.name}/{HEAD}")  # the first rank writes it
+        # Small frames share a chunk, which is written once; of large ones no more are put together than a chunk holds.
+        step = len(frames) if array.chunks[0] > 1 else max(1, layout.LARGEST // max(1, spec.nbytes))
+        batches = [frames[k : k + step] for k in range(0, len(frames), step)]
+        stacked = [np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis] for batch in batches]
+        share = self._share if spec.of_particles else None
+        return [
+            piece
+            for k, batch in enumerate(stacked)
+            for piece in pieces_of(array, batch, self._world, share, start + k * step)
+        ]
+
     def _writer(self, name: str) -> zarr.Array:
         if name not in self._writers:
-            with zarr.config.set({"array.write_empty_chunks": True}):  # a missing chunk is a damaged one
-                self._writers[name] = zarr.open_array(self._files, path=name, mode="r+")
+            self._writers[name] = layout.open_array(self._files, name)
         return self._writers[name]
 
-    def _write_checkpoint(self, values: Checkpoint) -> dict[str, Any]:
-        """Write the checkpoint that is not valid, and return its entry for the record."""
-        valid = self._head.checkpoint
-        slot = 0 if valid is None else 1 - valid["slot"]
-        table, parts = pack(values)
-        crc = 0
-        for part in parts:
-            crc = zlib.crc32(part, crc)
-        self._files.put(f"{ASIDE}/checkpoint.{slot}", parts)
-        return {"slot": slot, "size": sum(part.nbytes for part in parts), "crc32": crc, "table": table}
-
-    def _slot(self, slot: int) -> Path:
-        return self.path / ASIDE / f"checkpoint.{int(slot)}"
+    def _slot(self, slot: int) -> str:
+        return f"{ASIDE}/checkpoint.{int(slot)}"
 
     def _replace_head(self, head: Head) -> None:
-        self._files.put(HEAD, [encode(head)])
-        self._files.publish()
+        self._world.once(lambda: self._files.write(HEAD, encode(head)))
         self._head = head
 
-    def _sweep(self) -> None:
-        """Remove all that is not committed: buffered frames, files aside, chunks and rows beyond the record."""
+    def _forget(self) -> None:
+        """Drop what is buffered or noted, or written beyond the record."""
         for frames in self._buffer.values():
             frames.clear()
         self._buffered = 0
         self._written = dict(self._head.frames)
         self._files.discard()
         self._writers.clear()
+
+    def _sweep(self) -> None:
+        """Remove all that is not committed: files aside, chunks and rows beyond the record."""
+        self._files.sweep()
         for series, arrays in self.series.items():
             for name in arrays:
                 self._cut(name, self._head.frames[series])
@@ -293,12 +338,10 @@ class DiskStore(Store):
             array.resize((count, *array.shape[1:]))
 
 
-def _damage(root: Path, name: str, array: zarr.Array, where: Any) -> DamagedRunError:
-    """The error for an array that cannot be read, with the first frames that are to blame."""
-    if not isinstance(where, slice):
-        return DamagedRunError(f"array {name!r} of {root} has a damaged or missing chunk", REMEDY)
+def _damage(root: Path, name: str, array: zarr.Array, frames: slice) -> DamagedRunError:
+    """The error for frames that cannot be read, with the first that are to blame."""
     length = array.chunks[0]
-    for first in range(where.start - where.start % length, where.stop, length):
+    for first in range(frames.start - frames.start % length, frames.stop, length):
         stop = min(first + length, array.shape[0])
         try:
             array[first:stop]

@@ -21,6 +21,7 @@ from particles.errors import ParticlesError, StorageError
 ASIDE = "writer"
 _LOCK = f"{ASIDE}/lock"
 _PARTIAL = ".partial"
+_CROWD = 32 * 2**20  # bytes that are noted before `publish_if_many` writes them
 _THREADS = 16  # syncs wait for the disk, which serves many in the time of one: 10 ms instead of 150 for 14 files
 
 
@@ -34,6 +35,7 @@ class RunFiles(LocalStore):
     def __init__(self, root: Path, *, read_only: bool = False):
         super().__init__(root, read_only=read_only)
         self._waiting: dict[str, list[Any]] = {}
+        self._in_place: dict[str, tuple[int, list[tuple[int, Any]]]] = {}
 
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         value = await super().get(key, *args, **options)
@@ -55,20 +57,51 @@ class RunFiles(LocalStore):
         self._check_writable()
         self._waiting[key] = list(parts)
 
+    def put_in_place(self, key: str, size: int, parts: Iterable[tuple[int, Any]]) -> None:
+        """Note the file's length and some of its bytes, each at an offset; nobody may need what it held."""
+        self._check_writable()
+        self._in_place[key] = size, list(parts)
+
+    def forget(self, key: str) -> None:
+        """Do not write a file that was noted."""
+        self._waiting.pop(key, None)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write one file, and what else was noted, durably."""
+        self.put(key, [data])
+        self.publish()
+
     def publish(self) -> None:
         """Write all the files that were noted, durably. In between, some are in their places and some are not."""
         directories = {(self.root / key).parent for key in self._waiting}
         for directory in [d for d in directories if not d.exists()]:
             durable.make(directory)  # an array's, straight below the run's
             directories.add(self.root)
+        directories |= {path.parent for path in map(self.root.joinpath, self._in_place) if not path.exists()}
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(self._place, self._waiting))
+            placed = pool.map(self._place, self._waiting)
+            written = pool.map(self._write_in_place, self._in_place)
+            list(placed), list(written)
             list(pool.map(durable.sync, directories))
         self._waiting.clear()
+        self._in_place.clear()
+
+    def publish_if_many(self) -> None:
+        """Publish where much has been noted, so that memory does not fill with it."""
+        if sum(len(part) for parts in self._waiting.values() for part in parts) > _CROWD:
+            self.publish()
 
     def discard(self) -> None:
-        """Forget what was noted, and what was written aside, also by a writer that was killed."""
+        """Forget what was noted, and remove what has been written of it aside."""
+        for key in self._waiting:
+            if self._aside(key).exists():
+                durable.remove(self._aside(key))
         self._waiting.clear()
+        self._in_place.clear()
+
+    def sweep(self) -> None:
+        """Remove all that was written aside, also by a writer that was killed."""
+        self.discard()
         for path in (self.root / ASIDE).glob(f"*{_PARTIAL}"):
             durable.remove(path)
 
@@ -77,6 +110,14 @@ class RunFiles(LocalStore):
         durable.write(aside, self._waiting[key])
         durable.sync(aside)
         durable.rename(aside, self.root / key)
+
+    def _write_in_place(self, key: str) -> None:
+        path, (size, parts) = self.root / key, self._in_place[key]
+        for offset, part in parts or [(0, b"")]:  # the file is there then, be it empty
+            durable.write_at(path, offset, [part])
+        if path.stat().st_size > size:
+            durable.cut(path, size)
+        durable.sync(path)
 
     def _aside(self, key: str) -> Path:
         return self.root / ASIDE / (key.replace("/", ".") + _PARTIAL)

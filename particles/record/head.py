@@ -4,7 +4,7 @@ Its attributes are the set-up, the number of committed frames of each series and
 consolidated metadata describe the arrays with just these frames, so that xarray and zarr see them, too:
 
     {"zarr_format": 3, "node_type": "group",
-     "attributes": {"particles_run": 1, "frames": {"": 12}, "checkpoint": {...}, "setup": {...}, "checksum": ...},
+     "attributes": {"particles_run": 2, "frames": {"": 12}, "checkpoint": {...}, "setup": {...}, "checksum": ...},
      "consolidated_metadata": {"kind": "inline", "must_understand": false, "metadata": {"risk": {...}, ...}}}
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from particles.errors import DamagedRunError, ParticlesError, StorageError
-from particles.record.store import ArraySpec, clocks
+from particles.record.store import PARTICLE, ArraySpec, clocks
 
-FORMAT = 1
+FORMAT = 2
 HEAD = "zarr.json"
 _CODECS = ["bytes", "crc32c"]
 _LARGEST = 64 * 2**20
@@ -34,7 +34,7 @@ class Head:
     Arguments:
         setup: the set-up of the run.
         frames: the number of committed frames of each series.
-        checkpoint: {"slot", "size", "crc32", "table"} of the valid checkpoint, or None.
+        checkpoint: the entry of the valid checkpoint (see `checkpoint`), or None.
         arrays: the Zarr metadata of every array by name.
     """
 
@@ -74,6 +74,13 @@ class Head:
         constants = {name: meta for name, meta in self.arrays.items() if "series" not in meta["attributes"]}
         return {name: tuple(meta.get("dimension_names", ())) for name, meta in constants.items()}
 
+    def particles(self) -> int | None:
+        """The number of particles m; None where no array has any."""
+        for meta in self.arrays.values():
+            if PARTICLE in (dims := meta.get("dimension_names", ())):
+                return meta["shape"][dims.index(PARTICLE)]
+        return None
+
 
 def encode(head: Head) -> bytes:
     """The record as the text of `zarr.json`, with a checksum over all of it."""
@@ -110,7 +117,8 @@ def load(root: Path) -> Head:
         raise StorageError(f"{root} is a Zarr group but not a run", "give the directory of a run")
     if attributes["particles_run"] != FORMAT:
         version = attributes["particles_run"]
-        raise StorageError(f"{root} has format {version!r}, this version reads {FORMAT}", "upgrade particles")
+        remedy = "run it again" if version == 1 else "upgrade particles"
+        raise StorageError(f"{root} has format {version!r}, this version reads {FORMAT}", remedy)
     if attributes.pop("checksum", None) != _checksum(document):
         raise DamagedRunError(f"{path} does not match its checksum", REMEDY)
     try:

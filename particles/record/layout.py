@@ -43,10 +43,11 @@ def frames_of_chunk(shape: tuple[int, ...], itemsize: int) -> int:
     return max(1, min(MOST, SMALL // max(1, math.prod(shape) * itemsize)))
 
 
-def create_constant(files: LocalStore, name: str, values: np.ndarray, dims: tuple[str, ...]) -> None:
-    """Write an array that never changes."""
-    array = _create(files, name, values.shape, chunk_shape(values.shape, values.itemsize), values.dtype.name, dims, {})
-    array[...] = values
+def create_constant(
+    files: LocalStore, name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...]
+) -> zarr.Array:
+    """Make an array that is written once."""
+    return _create(files, name, shape, chunk_shape(shape, np.dtype(dtype).itemsize), dtype, dims, {})
 
 
 def create_series(files: LocalStore, spec: ArraySpec) -> None:
@@ -58,6 +59,12 @@ def create_series(files: LocalStore, spec: ArraySpec) -> None:
     if spec.name not in ticks:
         attributes["coordinates"] = " ".join(ticks)  # xarray then plots it over them
     _create(files, spec.name, (0, *spec.shape), chunks, spec.dtype, (spec.frame_dim, *spec.dims), attributes)
+
+
+def open_array(files: LocalStore, name: str) -> zarr.Array:
+    """An array, to write to it."""
+    with zarr.config.set({"array.write_empty_chunks": True}):  # a missing chunk is a damaged one
+        return zarr.open_array(files, path=name, mode="r+")
 
 
 def _create(files, name, shape, chunks, dtype, dims, attributes) -> zarr.Array:

@@ -6,6 +6,10 @@ A run has one or more series, a series has frames, a frame has a step, a time an
     store.commit(checkpoint)                             the buffered frames and the checkpoint, visible at once
     store.read(name, frames)                             committed frames only
 
+Where several ranks write a run together, each appends the rows of its own particles to an array whose first axis is
+`particle`, and all of them the same to any other; they call create, open to write, append, commit, rewind and
+update_setup together. What is read is whole, on any rank by itself.
+
 The main series is called "" and has the dimension `frame` and the clocks `step` and `t`; another series, say
 "snapshots", has `frame_snapshots`, `step_snapshots` and `t_snapshots`.
 """
@@ -13,19 +17,22 @@ The main series is called "" and has the dimension `frame` and the clocks `step`
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from particles.distributed import World, share_of
 from particles.errors import ArgumentError, PrecisionError, ShapeError, shown, unknown_name
 
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
+PARTICLE = "particle"  # the axis that ranks share out
 RESERVED = ("writer",)  # the one directory of a run on disk that holds no array
 Constants = Mapping[str, tuple[np.ndarray, tuple[str, ...]]]
 Checkpoint = Mapping[str, np.ndarray | bool | int | float | str]
@@ -70,6 +77,16 @@ class ArraySpec:
             raise ShapeError(
                 f"array {self.name!r} has dims {self.dims} and shape {self.shape}", "give one length ≥ 0 a dim"
             )
+
+    @property
+    def of_particles(self) -> bool:
+        """Whether a frame has a row for each particle."""
+        return self.dims[:1] == (PARTICLE,)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a frame."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
     @property
     def frame_dim(self) -> str:
@@ -121,13 +138,23 @@ class Store(ABC):
     Arguments:
         specs: the recorded arrays, without the clocks.
         constant_dims: for every array that is written once (theta0, x, y, ...), the names of its axes.
+        m: the number of particles, of all ranks; None where no array has any.
+        world: the ranks that write the run together.
     """
 
     path: Path | None = None
 
-    def __init__(self, specs: Mapping[str, ArraySpec], constant_dims: Mapping[str, tuple[str, ...]]):
+    def __init__(
+        self,
+        specs: Mapping[str, ArraySpec],
+        constant_dims: Mapping[str, tuple[str, ...]],
+        m: int | None,
+        world: World,
+    ):
         self.specs = dict(specs)
         self.constant_dims = dict(constant_dims)
+        self._world = world
+        self._share = None if m is None else share_of(m, world)
         names = dict.fromkeys(["", *(spec.series for spec in specs.values())])
         #: For every series, all its arrays by name, the clocks first.
         self.series = {
@@ -153,12 +180,30 @@ class Store(ABC):
         """The number of committed frames of a series."""
 
     @abstractmethod
-    def commit(self, checkpoint: Checkpoint | None = None) -> None:
-        """Make all appended frames, and the checkpoint if there is one, durable and visible at once."""
+    def commit(self, checkpoint: Checkpoint | None = None, rows: Collection[str] = ()) -> None:
+        """Make all appended frames, and the checkpoint if there is one, durable and visible at once.
+
+        Arguments:
+            checkpoint: numbers, strings and arrays by name.
+            rows: the names of its arrays with a row for each particle (of this rank).
+
+        Raises:
+            ArgumentError: a value that cannot be kept.
+            ShapeError: another number of rows.
+            StorageError: it cannot be written; what was committed before stays.
+        """
 
     @abstractmethod
-    def checkpoint(self) -> dict[str, Any] | None:
-        """The last committed checkpoint, the same types and bits, or None."""
+    def checkpoint(self, rows: tuple[int, int] | None = None) -> dict[str, Any] | None:
+        """The last committed checkpoint, the same types and bits, or None.
+
+        Arguments:
+            rows: the first particle and the one after the last: of arrays with a row a particle no others are read.
+
+        Raises:
+            ArgumentError: no such particles.
+            DamagedRunError: a damaged or missing part.
+        """
 
     @abstractmethod
     def rewind(self, frames: Mapping[str, int]) -> None:
@@ -180,6 +225,10 @@ class Store(ABC):
     def _constant(self, name: str) -> np.ndarray:
         """An array that was written once."""
 
+    @abstractmethod
+    def _rows(self, name: str, first: int, last: int, frame: int | None) -> np.ndarray:
+        """Rows [first, last) of a constant, or of a committed frame."""
+
     # What follows from it.
 
     @property
@@ -193,7 +242,7 @@ class Store(ABC):
         Arguments:
             series: the series it belongs to.
             step, t: the step and the time.
-            values: one array for each quantity of the series, of its shape.
+            values: one array for each quantity of the series, of its shape (the rows of this rank's particles).
 
         Raises:
             UnknownNameError: no such series.
@@ -201,6 +250,11 @@ class Store(ABC):
             ShapeError: a value of another shape.
             PrecisionError: a value that would lose digits in the array's type.
         """
+        frame = self._frame(series, step, t, values)
+        self._buffer[series].append({name: array.copy() for name, array in frame.items()})
+
+    def _frame(self, series: str, step: int, t: float, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The checked arrays of a frame, which are the caller's own."""
         if series not in self.series:
             raise unknown_name("series", series, self.series)
         arrays = self.series[series]
@@ -209,7 +263,13 @@ class Store(ABC):
         if frame.keys() != arrays.keys():
             odd = ", ".join(sorted(frame.keys() ^ arrays.keys()))
             raise ArgumentError(f"a frame of series {series!r} does not match its quantities: {odd}", "give each once")
-        self._buffer[series].append({name: _copied(frame[name], spec) for name, spec in arrays.items()})
+        return {name: _checked(frame[name], spec, self._shape(spec)) for name, spec in arrays.items()}
+
+    def _shape(self, spec: ArraySpec) -> tuple[int, ...]:
+        """The shape of what this rank gives of an array."""
+        if spec.of_particles:
+            return (self._share.last - self._share.first, *spec.shape[1:])
+        return spec.shape
 
     def read(self, name: str, frames: slice | int | None = None) -> np.ndarray:
         """Committed frames of a recorded array, or a constant.
@@ -236,10 +296,42 @@ class Store(ABC):
             if not wanted:
                 return np.empty((0, *spec.shape), spec.dtype)
             return self._frames(name, min(wanted), max(wanted) + 1)[:: wanted.step]
-        frame = operator.index(frames)
+        frame = self._checked_frame(name, frames)
+        return self._frames(name, frame, frame + 1)[0]
+
+    def rows(self, name: str, first: int, last: int, frame: int | None = None) -> np.ndarray:
+        """Rows [first, last) of a constant, or of one committed frame of a recorded array; little else is read.
+
+        Raises:
+            UnknownNameError: no such array.
+            ArgumentError: no such frame or rows, or a frame of a constant.
+            DamagedRunError: a damaged or missing part, named.
+        """
+        if name not in self._arrays and name not in self.constant_dims:
+            raise unknown_name("array", name, [*self._arrays, *self.constant_dims])
+        if (frame is None) != (name in self.constant_dims):
+            raise ArgumentError(
+                f"{name!r} and frame {frame} do not go together", "name a frame unless it is a constant"
+            )
+        dims = self.constant_dims[name] if frame is None else self._arrays[name].dims
+        if frame is not None:
+            frame = self._checked_frame(name, frame)
+        rows = self._rows(name, first, last, frame) if dims and 0 <= first <= last else ()
+        if len(rows) != last - first or not dims:
+            raise ArgumentError(f"{name!r} has no rows {first} to {last}", "take some of those it has")
+        return rows
+
+    def _check_particles(self, rows: tuple[int, int] | None) -> None:
+        m = 0 if self._share is None else self._share.m
+        if rows is not None and not 0 <= rows[0] <= rows[1] <= m:
+            raise ArgumentError(f"there are no particles {rows[0]} to {rows[1]}", f"the run has {m}")
+
+    def _checked_frame(self, name: str, frame: int) -> int:
+        """The number of a frame that is there, from the first."""
+        count, frame = self.frames(self._arrays[name].series), operator.index(frame)
         if not -count <= frame < count:
             raise ArgumentError(f"there is no frame {frame} of {name!r}", f"{count} frames are committed")
-        return self._frames(name, frame % count, frame % count + 1)[0]
+        return frame % count
 
     def _rewound(self, frames: Mapping[str, int]) -> dict[str, int]:
         """The numbers of frames after a rewind."""
@@ -253,8 +345,13 @@ class Store(ABC):
         return counts
 
 
-def check_arrays(constants: Constants, specs: Mapping[str, ArraySpec]) -> None:
-    """See that the arrays of a new run have distinct names, plain types and agreeing axes.
+def check_arrays(constants: Constants, specs: Mapping[str, ArraySpec], world: World) -> int | None:
+    """See that the arrays of a new run have distinct names, plain types and agreeing axes; the number of particles m.
+
+    Arguments:
+        constants: with the rows of this rank's particles where `particle` is the first axis.
+        specs: the recorded arrays.
+        world: the ranks that write the run together.
 
     Raises:
         ArgumentError: a name that is taken twice or does not match its spec, or a type that cannot be stored.
@@ -276,7 +373,7 @@ def check_arrays(constants: Constants, specs: Mapping[str, ArraySpec]) -> None:
     for name, (array, dims) in constants.items():
         if np.asarray(array).dtype.name not in DTYPES:
             raise ArgumentError(f"{name!r} has type {np.asarray(array).dtype}", f"use one of {', '.join(DTYPES)}")
-        see(checked_name(name), tuple(dims), np.shape(array))
+        see(checked_name(name), tuple(dims), whole_shape(array, dims, world))
     for name, spec in specs.items():
         if name != spec.name:
             raise ArgumentError(f"array {spec.name!r} is listed as {name!r}", "list it under its own name")
@@ -285,14 +382,19 @@ def check_arrays(constants: Constants, specs: Mapping[str, ArraySpec]) -> None:
         if name in taken:
             raise ArgumentError(f"the name {name!r} is taken twice", "give every array its own name")
         taken.add(name)
+    return lengths[PARTICLE][0] if PARTICLE in lengths else None
 
 
-def _copied(value: Any, spec: ArraySpec) -> np.ndarray:
+def whole_shape(array: np.ndarray, dims: tuple[str, ...], world: World) -> tuple[int, ...]:
+    """The shape of an array of which each rank has the rows of its particles."""
+    shape = np.shape(array)
+    return (int(world.sum(shape[0])), *shape[1:]) if dims[:1] == (PARTICLE,) else shape
+
+
+def _checked(value: Any, spec: ArraySpec, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(value)
-    if array.shape != spec.shape:
-        raise ShapeError(
-            f"{spec.name!r} has shape {array.shape}, expected {spec.shape}", "record it as it was declared"
-        )
+    if array.shape != shape:
+        raise ShapeError(f"{spec.name!r} has shape {array.shape}, expected {shape}", "record it as it was declared")
     if not np.can_cast(array.dtype, spec.dtype, "safe"):
         raise PrecisionError(f"{spec.name!r} is {array.dtype}, expected {spec.dtype}", "convert it, or declare it so")
-    return np.array(array, dtype=spec.dtype, order="C", copy=True)
+    return np.asarray(array, dtype=spec.dtype, order="C")
