@@ -1,6 +1,5 @@
-"""Running to T, stopping, resuming to 2T is running to 2T, bit for bit; so is any number of threads."""
+"""A run that was stopped, killed or interrupted goes on as if it had not been; what `test_matrix` does not vary."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -9,77 +8,18 @@ import time
 
 import numpy as np
 import pytest
+from same_bits import assert_same
 
 import particles as pt
 from particles.errors import ArgumentError, DivergenceError, RunExistsError, RunMismatchError
-from particles.kernels import threads
 from particles.record import Recorder
 
 T = 0.8
-
-FLOWS = {
-    "euler": pt.Euler(0.05),
-    "heun": pt.Heun(),
-    "rk4": pt.RungeKutta4(0.1),
-    "adaptive": pt.Adaptive(rtol=1e-3, atol=1e-3),
-}
-RECORDS = {
-    "standard": None,
-    "steps": [Recorder(pt.every(steps=3), ["risk", "theta", "displacement"])],
-    "two series": [
-        Recorder(pt.every(time=0.15), ["risk", "kernel_drift", {"name": "tracers", "count": 3}]),
-        Recorder(pt.at_times([0.1, 0.3, 0.75, 0.9, 1.4]), ["theta"], name="snapshots"),
-    ],
-}
-SCALINGS = {"mean field": pt.MEAN_FIELD, "NTK": pt.NTK}
 
 
 def problem(unit="relu", dtype="float64", m=20):
     data = pt.data.teacher_student(n=12, d=2, teachers=2, n_test=5, seed=3)
     return pt.Cloud.gaussian(m, 2, unit=unit, symmetric=True, seed=4, dtype=dtype), data
-
-
-def assert_same(one, other):
-    """Every frame of every quantity and every clock, by ==."""
-    assert one.names == other.names
-    for name in one.names:
-        np.testing.assert_array_equal(one.times(name), other.times(name))
-        np.testing.assert_array_equal(one.steps(name), other.steps(name))
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    a, b = one._store.checkpoint(), other._store.checkpoint()
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-        np.testing.assert_array_equal(value, b[key])
-
-
-CELLS = [
-    *itertools.product(FLOWS, SCALINGS, ["relu", "tanh"], ["float64", "float32"], ["cpu"], RECORDS),
-    *itertools.product(FLOWS, SCALINGS, ["relu"], ["float64", "float32"], ["reference"], ["standard"]),
-]
-
-
-@pytest.mark.parametrize(("flow", "scaling", "unit", "dtype", "backend", "record"), CELLS)
-def test_stop_and_resume_is_running_on(tmp_path, flow, scaling, unit, dtype, backend, record):
-    cloud, data = problem(unit, dtype)
-    options = {
-        "scaling": SCALINGS[scaling], "flow": FLOWS[flow], "backend": backend, "recorders": RECORDS[record],
-        "progress": False,
-    }  # fmt: skip
-    whole = pt.simulate(cloud, data, t_end=2 * T, **options)
-    stopped = pt.simulate(cloud, data, t_end=T, record=tmp_path / "a.run", **options)
-    assert stopped.t[-1] < 1.5 * T
-    assert_same(whole, pt.resume(tmp_path / "a.run", t_end=2 * T, progress=False))
-    assert_same(whole, pt.open(tmp_path / "a.run"))
-
-
-def test_the_linearised_flow_resumes(tmp_path):
-    cloud, data = problem("tanh")
-    options = {"scaling": pt.NTK, "linearised": True, "progress": False}
-    whole = pt.simulate(cloud, data, t_end=2 * T, **options)
-    pt.simulate(cloud, data, t_end=T, record=tmp_path / "a.run", **options)
-    resumed = pt.resume(tmp_path / "a.run", t_end=2 * T, progress=False)
-    assert resumed.linearised
-    assert_same(whole, resumed)
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
@@ -97,23 +37,6 @@ def test_simulate_with_resume_starts_and_goes_on(tmp_path):
     pt.simulate(cloud, data, t_end=T, **options)
     resumed = pt.simulate(cloud, data, t_end=2 * T, **options)
     assert_same(pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=2 * T, progress=False), resumed)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_the_number_of_threads_changes_no_bit(dtype):
-    # n·m is above the threshold below which kernels stay on one thread.
-    data = pt.data.teacher_student(n=300, d=2, teachers=2, seed=3)
-    cloud = pt.Cloud.gaussian(1000, 2, unit="relu", symmetric=True, seed=4, dtype=dtype)
-    assert data.n * cloud.m > threads.SERIAL
-    runs = []
-    try:
-        for count in (1, 2, 4):
-            threads.use(count)
-            runs.append(pt.simulate(cloud, data, scaling=pt.MEAN_FIELD, t_end=T, progress=False))
-    finally:
-        threads.use(None)
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
 
 
 def test_a_users_own_unit_loss_and_quantity_are_given_again(tmp_path):
