@@ -167,7 +167,7 @@ class Field:
         for column, array in zip(sums.T, arrays, strict=True):
             if xp is np:
                 column[...] = group_squares(array, self.cloud.m, groups)
-            else:
+            elif groups:
                 cuts = [self.share.row(group) - self.share.first for group in (*groups, groups.stop)]
                 parts = [xp.square(array[i:j], dtype="float64").sum() for i, j in pairwise(cuts)]
                 column[...] = self.kernels.to_host(xp.stack(parts))

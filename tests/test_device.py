@@ -6,6 +6,7 @@ import fake_device
 import numpy as np
 import pytest
 from fake_device import Device, DeviceArray
+from thread_world import on_ranks
 
 import particles as pt
 from particles import flows, kernels, simulation
@@ -340,3 +341,18 @@ def test_an_adaptive_run_goes_on_elsewhere(tmp_path):
 def test_a_run_that_stays_where_it_is_tells_of_no_change(tmp_path):
     simulate("reference", record=tmp_path / "a.run")
     assert "backend_changes" not in pt.resume(tmp_path / "a.run", t_end=1.6, progress=False).setup
+
+
+# Over ranks.
+
+
+@pytest.mark.parametrize("flow", [pt.Euler(0.05), pt.Adaptive()], ids=lambda flow: flow.name)
+def test_devices_of_several_ranks_have_the_same_bits_on_any_number_of_them(flow):
+    quantities = [name for name in QUANTITIES if name != "path_norm"]
+    options = {"flow": flow, "recorders": Recorder(every(steps=5), quantities)}
+    expected = on_ranks(2, lambda here: simulate("device", **options))[0]
+    for run in on_ranks(3, lambda here: simulate("device", **options)):
+        for name in expected.names:
+            np.testing.assert_array_equal(getattr(run, name), getattr(expected, name), err_msg=name)
+    here = on_ranks(2, lambda here: simulate("reference", **options))[0]
+    np.testing.assert_allclose(here.theta, expected.theta, rtol=0, atol=1e-13)  # some roundings of numbers of order 1
