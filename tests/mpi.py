@@ -13,8 +13,8 @@ import pytest
 STARTER = Path(sys.executable).with_name("mpiexec")
 
 
-def mpiexec(size, *words, interrupt_after=None):
-    """`python -m mpi4py` with these words on so many ranks, with Ctrl-C after some seconds: (code, stdout, stderr)."""
+def mpiexec(size, *words, interrupt_once=None):
+    """(code, stdout, stderr) of `python -m mpi4py` with these words on so many ranks, stopped once a file is there."""
     if not STARTER.exists() or importlib.util.find_spec("mpi4py") is None:
         pytest.skip("the extra mpi is not installed")
     command = [STARTER, "-n", size, sys.executable, "-m", "mpi4py", *words]
@@ -22,8 +22,9 @@ def mpiexec(size, *words, interrupt_after=None):
     started = subprocess.Popen(
         [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
-    if interrupt_after is not None:
-        time.sleep(interrupt_after)
+    if interrupt_once is not None:
+        while not interrupt_once.exists() and started.poll() is None:
+            time.sleep(0.05)
         started.send_signal(signal.SIGINT)
     out, said = started.communicate(timeout=240)
     return started.returncode, out, said

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mpi import mpiexec
 from thread_world import on_ranks
 
 import particles as pt
@@ -153,13 +154,13 @@ QUANTITIES = [
 ]  # fmt: skip
 
 
-def run_of(m, flow="euler", linearised=False, dtype="float64", **options):
+def run_of(m, flow="euler", linearised=False, dtype="float64", t_end=0.6, more=(), **options):
     cloud, data = problem(m, dtype=dtype)
     mine = pt.record.Quantity("mean_c", lambda now: now.theta[:, 0].mean(dtype=float))
     recorders = pt.record.Recorder(pt.every(steps=4), [*QUANTITIES, mine])
     return pt.simulate(
-        cloud, data, scaling=pt.MEAN_FIELD, t_end=0.6, flow=FLOWS[flow], backend="cpu", linearised=linearised,
-        recorders=recorders, progress=False, **options,
+        cloud, data, scaling=pt.MEAN_FIELD, t_end=t_end, flow=FLOWS.get(flow, flow), backend="cpu",
+        linearised=linearised, recorders=[recorders, *more], progress=False, **options,
     )  # fmt: skip
 
 
@@ -172,11 +173,10 @@ def assert_same(run, expected):
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("linearised", [False, True], ids=["network", "linearised"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("m", [513, 1000])
-def test_a_run_has_the_bits_of_one_process(flow, linearised, dtype, m):
-    expected = run_of(m, flow, linearised, dtype)
+def test_a_run_has_the_bits_of_one_process(flow, linearised, dtype):
+    expected = run_of(513, flow, linearised, dtype)
     for size in (2, 3, 4):
-        for run in on_ranks(size, lambda here: run_of(m, flow, linearised, dtype)):
+        for run in on_ranks(size, lambda here: run_of(513, flow, linearised, dtype)):
             assert_same(run, expected)
 
 
@@ -186,3 +186,109 @@ def test_and_for_odd_and_tiny_clouds(m):
     for size in (2, 4):
         for run in on_ranks(size, lambda here: run_of(m, "adaptive")):
             assert_same(run, expected)
+
+
+# On disk.
+
+
+def files_of(folder):
+    """The arrays of a run, file by file; the record and the checkpoint also tell how often was committed."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.parent.name != "writer" and file.parent != folder
+    }
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_run_on_disk_has_the_same_files(tmp_path, flow):
+    run_of(1000, flow, record=tmp_path / "alone")
+    for size in (2, 3, 4):
+        folder = tmp_path / str(size)
+        runs = on_ranks(size, lambda here, folder=folder: run_of(1000, flow, record=folder))
+        assert files_of(folder) == files_of(tmp_path / "alone")
+        for run in runs:
+            assert_same(run, pt.open(tmp_path / "alone"))
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("m", [5, 1000])
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path, flow, m):
+    """From one to three, to two, and to one again."""
+    mine = pt.record.Quantity("mean_c", lambda now: now.theta[:, 0].mean(dtype=float))
+    expected = run_of(m, flow, t_end=0.8)
+    run_of(m, flow, t_end=0.2, record=tmp_path / "run")
+    for size, t_end in ((3, 0.4), (2, 0.6), (1, 0.8)):
+        runs = on_ranks(size, lambda here, t=t_end: pt.resume(tmp_path / "run", t, quantities=mine, progress=False))
+    assert_same(runs[0], expected)
+    assert_same(pt.open(tmp_path / "run"), expected)
+
+
+def test_what_is_refused_is_refused_on_every_rank(tmp_path):
+    """A run is there; then it is another one's."""
+    run_of(5, record=tmp_path)
+
+    def again(here):
+        with pytest.raises(pt.errors.RunExistsError, match="already holds a run"):
+            run_of(5, record=tmp_path)
+        with pytest.raises(pt.errors.RunMismatchError, match="another"):
+            run_of(6, record=tmp_path, resume=True)
+        return here.agreed("in step")
+
+    assert on_ranks(3, again) == ["in step"] * 3
+
+
+def test_a_risk_that_diverges_does_so_on_every_rank():
+    def rank(here):
+        with pytest.raises(pt.errors.DivergenceError) as caught:
+            run_of(513, pt.Euler(50.0), t_end=5e3, check_stability=False)
+        return str(caught.value), caught.value.run.t.tolist()
+
+    alone = rank(None)
+    assert on_ranks(2, rank) == [alone] * 2
+
+
+# On real ranks.
+
+SCRIPT = """
+import os, signal, sys
+import particles as pt
+from particles import simulation
+from particles.distributed import world
+from test_ranks import run_of
+folder, kill = sys.argv[1:]
+
+def end(now):
+    if kill == "kill" and now.t > 0.4 and world().rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return now.t
+
+simulation.COMMIT_EVERY = 0.0
+simulation.COMMIT_SHARE = 1.0
+more = pt.record.Recorder(pt.every(steps=1), [pt.record.Quantity("end", end)], "ends")
+run_of(1000, record=folder, more=[more])
+"""
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_real_ranks_write_the_same_files(tmp_path, size):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    assert mpiexec(size, script, tmp_path / "ranks", "live") == (0, "", "")
+    ends = pt.record.Recorder(pt.every(steps=1), [pt.record.Quantity("end", lambda now: now.t)], "ends")
+    run_of(1000, record=tmp_path / "alone", more=[ends])
+    assert files_of(tmp_path / "ranks") == files_of(tmp_path / "alone")
+
+
+def test_a_rank_that_is_killed_ends_all_and_the_run_goes_on(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    code, _, _ = mpiexec(2, script, tmp_path / "run", "kill")
+    assert code != 0
+    assert 0 < pt.open(tmp_path / "run").t[-1] <= 0.4
+    mine = pt.record.Quantity("mean_c", lambda now: now.theta[:, 0].mean(dtype=float))
+    end = pt.record.Quantity("end", lambda now: now.t)
+    run = pt.resume(tmp_path / "run", quantities=[mine, end], progress=False)
+    expected = run_of(1000)
+    for name in expected.names:
+        assert np.array_equal(getattr(run, name), getattr(expected, name)), name

@@ -2,6 +2,8 @@
 
 from mpi import mpiexec
 
+import particles as pt
+
 
 def test_a_mistake_on_all_ranks_is_said_once():
     code, out, said = mpiexec(3, "-m", "particles", "run", "lazy_vs_movin")
@@ -41,7 +43,8 @@ def test_the_benchmark_is_of_one_process():
 
 
 def test_ctrl_c_stops_all_ranks_and_says_how_to_go_on(tmp_path):
-    words = "run", "lazy_vs_moving", "--m", 300, "--t-end", 1e9, "--out", tmp_path / "out"
-    code, _, said = mpiexec(2, "-m", "particles", *words, interrupt_after=12)
+    words, run = ("run", "lazy_vs_moving", "--m", 300, "--t-end", 1e9, "--out", tmp_path), tmp_path / "lazy.run"
+    code, _, said = mpiexec(2, "-m", "particles", *words, interrupt_once=run / "writer" / "checkpoint.0")
     assert code == 130
-    assert said.count("stopped. Go on with: particles resume") == 1
+    assert said.count(f"stopped. Go on with: particles resume {tmp_path}") == 1
+    assert len(pt.open(run).t) > 0
