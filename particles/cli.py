@@ -1,8 +1,8 @@
 """The command `particles`: run | resume | info | animate | bench | list | doctor.
 
 Nothing heavy is imported before it is needed, so that --help answers at once. A mistake of the user's is one line on
-stderr and exit code 2; Ctrl-C is exit code 130 and one line that says how to go on. Over ranks of MPI every rank runs
-the command, and the first of them speaks for all.
+stderr and exit code 2; Ctrl-C is exit code 130, SIGTERM 143, SIGHUP 129, and one line that says how to go on. Over
+ranks of MPI every rank runs the command, and the first of them speaks for all.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import particles
+from particles import signals
 from particles.errors import ArgumentError, ParticlesError
 
-OK, NOT_ALL_HOLD, WRONG, INTERRUPTED = 0, 1, 2, 130
+OK, NOT_ALL_HOLD, WRONG = 0, 1, 2
 FOLDER = Path("runs")
 
 
@@ -31,9 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _one_voice():
             options = _parser(argv).parse_args(argv)
-            return options.act(options) or OK
+            with signals.raised():
+                return options.act(options) or OK
     except KeyboardInterrupt as interrupt:
-        return _end(INTERRUPTED, f"\nstopped. {interrupt or 'Nothing is lost that was written before.'}")
+        said = str(interrupt) or "Nothing is lost that was written before."
+        with contextlib.suppress(OSError):  # the terminal may have gone
+            _end(signals.exit_code(interrupt), f"\nstopped. {said}")
+        return signals.exit_code(interrupt)
     except SystemExit as end:  # of a command line that argparse does not understand
         if end.code and _over_ranks():
             world().end(end.code)
@@ -214,9 +219,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     folder = options.out or FOLDER / options.name
     study = Study(options.name, folder, chosen, resume=options.resume, force=options.force)
     try:
-        summary = module.run(study, argparse.Namespace(**chosen))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: particles resume {folder}") from None
+        with _resumable(folder):
+            summary = module.run(study, argparse.Namespace(**chosen))
     except ParticlesError:
         study.abandon()
         raise
@@ -241,10 +245,10 @@ def _run_all(options: argparse.Namespace) -> int:
             continue
         print(f"\n{name}: {claim}", flush=True)
         codes.append(main(["run", name, *words, *how, "--out", str(folder / name)]))
-        if codes[-1] == INTERRUPTED:
+        if codes[-1] > signals.ENDED:
             again = ["particles", "run", "all", *words, "--resume", "--out", str(folder)]
             print(f"Go on with the rest: {shlex.join(again)}", file=sys.stderr)
-            return INTERRUPTED
+            return codes[-1]
     found = summaries(folder)
     print(f"\n{overview(found)}")
     hold = all(all_hold(summary["claims"]) for summary in found.values())
@@ -256,12 +260,22 @@ def _resume(options: argparse.Namespace) -> int:
 
     summary = read_summary(options.folder)
     if summary is None:
-        run = particles.resume(options.folder, options.t_end, backend=options.backend)
-        print(run)
+        with _resumable(options.folder):
+            print(particles.resume(options.folder, options.t_end, backend=options.backend))
         return OK
     if options.t_end is not None or options.backend is not None:
         raise ArgumentError("--t-end and --backend go with a run", f"resume one of the runs in {options.folder}")
     return main([*shlex.split(summary["command"])[1:], "--out", str(options.folder), "--resume"])
+
+
+@contextlib.contextmanager
+def _resumable(folder: str | Path) -> Iterator[None]:
+    """Let whoever stops the work in here read how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"Go on with: particles resume {shlex.quote(str(folder))}",)
+        raise
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -30,18 +31,20 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):  # a terminal that has gone stops no work
+                self._bar.close()
 
     def update(self, done: float, note: str = "") -> None:
         """Show that `done` of the total is done, with a note such as the risk."""
         now = time.perf_counter()
         if not self.shown or now - self._began < DELAY:
             return
-        if sys.stderr.isatty():
-            self._draw(done, note)
-        elif now - self._spoke >= QUIET:
-            self._spoke = now
-            print(f"{self.label}: {done:.4g} of {self.total:.4g} {self.unit} {note}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            if sys.stderr.isatty():
+                self._draw(done, note)
+            elif now - self._spoke >= QUIET:
+                self._spoke = now
+                print(f"{self.label}: {done:.4g} of {self.total:.4g} {self.unit} {note}", file=sys.stderr, flush=True)
 
     def _draw(self, done: float, note: str) -> None:
         if self._bar is None:

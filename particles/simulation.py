@@ -14,10 +14,8 @@ import contextlib
 import hashlib
 import math
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import particles
-from particles import distributed, flows
+from particles import distributed, flows, signals
 from particles.checks import number_of, path_of
 from particles.cloud import Cloud
 from particles.data import Data
@@ -97,7 +95,7 @@ def simulate(
         ShapeError, DataError, UnknownNameError, StepError: a problem that does not fit together.
         DivergenceError: a risk that diverges; frames up to the last good one are kept.
         RunExistsError, RunMismatchError, StorageError: a directory that holds a run, another one, or cannot be used.
-        KeyboardInterrupt: after Ctrl-C, with everything up to there committed.
+        KeyboardInterrupt: after Ctrl-C, with everything up to there committed; SIGTERM and SIGHUP then end the process.
     """
     t_end = number_of("t_end", t_end)
     flow = flows.flow(flow)
@@ -185,13 +183,13 @@ class _Loop:
     def run(self, t_end: float, progress: bool) -> Run:
         """Advance to t_end and record.
 
-        Ctrl-C and a risk that diverges leave everything up to there committed, and the run as `error.run`; any other
-        error leaves what was committed last, so that no half-made frame is ever part of a run.
+        Ctrl-C, SIGTERM, SIGHUP and a risk that diverges leave everything up to there committed, and the run as
+        `error.run`; any other error leaves what was committed last, so that no half-made frame is ever part of a run.
         """
         run = Run(self.store, unit=self.field.cloud.unit)
         label = f"{self.field.scaling.name}, m={self.field.cloud.m} ({self.field.kernels.name})"
         shown = progress and self.field.world.rank == 0
-        with _interrupts() as interrupted, Progress(label, t_end, "t", shown) as bar:
+        with signals.noted() as interrupted, Progress(label, t_end, "t", shown) as bar:
             try:
                 self._record_start()
                 while True:
@@ -431,23 +429,3 @@ def _check_same(setup: Mapping, field: Field, flow: Flow | None) -> None:
         differing = [k for k, v in flow.to_dict().items() if v is not None and stored.get(k) != v]
         if differing:
             raise RunMismatchError(f"the run there has another flow, {stored}", remedy)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """A list that becomes true at Ctrl-C; a second Ctrl-C stops at once. Only the main thread can listen."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number, frame):
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGINT, before)

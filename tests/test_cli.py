@@ -319,7 +319,8 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_and_says_how_to_go_on(tmp_path, number, code):
     out = tmp_path / "out"
     words = ["run", "lazy_vs_moving", "--m", "4000", "--t-end", "1e6", "--out", str(out)]
     process = subprocess.Popen(
@@ -331,9 +332,9 @@ def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
         if (out / "lazy.run" / "zarr.json").exists() and len(pt.open(out / "lazy.run").t) > 1:
             break
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert "Traceback" not in said
     assert f"particles resume {out}" in said
     kept = pt.open(out / "lazy.run")

@@ -13,7 +13,7 @@ ROOT = Path(particles.__file__).parent
 
 # From the bottom up; names on one line do not import each other. Every module or package has its place.
 LAYERS = [
-    ["errors", "progress", "durable"],
+    ["errors", "progress", "durable", "signals"],
     ["memory"],
     ["checks"],
     ["random", "units", "scaling", "fits"],
