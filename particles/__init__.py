@@ -37,6 +37,7 @@ _HOME = {
     "open": "particles.record.run",
     "resume": "particles.simulation",
     "simulate": "particles.simulation",
+    "sweep": "particles.sweeps",
     "leaky_relu": "particles.units",
     "huber": "particles.losses",
 }

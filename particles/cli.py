@@ -153,7 +153,15 @@ def _add_run_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
         default="auto",
         help="auto, cpu, planar, tree, reference, cuda or cuda-planar (default: %(default)s)",
     )
-    parser.add_argument("--threads", type=int, help="of the kernels (default: the cores there are)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes for the cells of a sweep, where it is one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, help="of the kernels in each worker (default: the cores over the workers)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the study in the folder")
     parser.add_argument("--force", action="store_true", help="replace the study in the folder")
     parser.set_defaults(act=lambda options: _run(options, parser))
@@ -214,10 +222,11 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return _run_all(options)
     module = script(options.name)
     _use_threads(options.threads)
-    shared = {"name", "act", "help", "debug", "out", "resume", "force", "threads"}
+    shared = {"name", "act", "help", "debug", "out", "resume", "force", "workers", "threads"}
     chosen = {key: value for key, value in vars(options).items() if key not in shared}
     folder = options.out or FOLDER / options.name
-    study = Study(options.name, folder, chosen, resume=options.resume, force=options.force)
+    how = {name: getattr(options, name) for name in ("resume", "force", "workers", "threads")}
+    study = Study(options.name, folder, chosen, **how)
     try:
         with _resumable(folder):
             summary = module.run(study, argparse.Namespace(**chosen))
@@ -236,7 +245,7 @@ def _run_all(options: argparse.Namespace) -> int:
     from particles.study import flags, scripts
 
     folder = options.out or FOLDER
-    passed = ("quick", "full", "seed", "dtype", "backend", "threads")
+    passed = ("quick", "full", "seed", "dtype", "backend", "workers", "threads")
     words = flags({name: getattr(options, name) for name in passed})
     how = flags({"resume": options.resume, "force": options.force})
     codes = []

@@ -80,6 +80,10 @@ class StorageError(ParticlesError, OSError):
     """A disk that is full, a directory that cannot be written, a path that is not a run."""
 
 
+class SweepError(ParticlesError, RuntimeError):
+    """Cells of a sweep that failed, each named; `values` has the others."""
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: its repr, cut where it is long, whatever its class makes of it.
 

@@ -15,7 +15,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from particles.distributed import world
 from particles.errors import DamagedRunError, RunExistsError, RunMismatchError, StorageError, unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 SUMMARY = "summary.json"
@@ -57,6 +58,8 @@ class Study:
         out: the folder.
         options: the options it was started with, plain values; a resumed study must have the same.
         resume, force: go on with the study in the folder, or replace it.
+        workers: the processes of its sweeps.
+        threads: of the kernels in each of them.
 
     Raises:
         RunExistsError: the folder holds a study and neither resume nor force is given.
@@ -64,8 +67,19 @@ class Study:
         StorageError: the folder holds something else, or cannot be written.
     """
 
-    def __init__(self, name: str, out: str | Path, options: Mapping, *, resume: bool = False, force: bool = False):
+    def __init__(
+        self,
+        name: str,
+        out: str | Path,
+        options: Mapping,
+        *,
+        resume: bool = False,
+        force: bool = False,
+        workers: int = 1,
+        threads: int | None = None,
+    ):
         self.name, self.out = name, Path(out)
+        self._workers, self._threads = workers, threads
         self.options = dict(options)
         self.resume, self.force = resume, force
         self.claims: list[Claim] = []
@@ -76,6 +90,31 @@ class Study:
     def path(self, name: str) -> Path:
         """The path of one of its files or runs."""
         return self.out / name
+
+    def sweep(
+        self,
+        name: str,
+        function: Callable,
+        grid: Mapping[str, Sequence],
+        seeds: int | Sequence[int],
+        *,
+        cost: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The arrays of a sweep, (axes of the grid, seeds, …) each; its cells are kept in the folder under the name."""
+        from particles.sweeps import cells
+
+        return cells(
+            function,
+            grid,
+            seeds,
+            executor="serial" if self._workers == 1 else "processes",
+            workers=self._workers,
+            threads=self._threads,
+            record=self.path(name),
+            force=not self.resume,
+            cost=cost,
+            label=self.name,
+        )
 
     def save(self, figure: Figure, name: str) -> Path:
         """Save a figure, whole or not at all."""

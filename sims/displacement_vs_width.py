@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,6 @@ import particles as pt
 from particles.checks import count_of
 from particles.cli import run_script
 from particles.fits import exponent
-from particles.progress import Progress
 from particles.study import Study
 
 REGIMES = {"lazy": pt.NTK, "moving": pt.MEAN_FIELD}
@@ -39,22 +39,13 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     default = 3 if options.quick else 20 if options.full else 10
     seeds = count_of("--seeds", default if options.seeds is None else options.seeds)
     data = pt.data.teacher_student(n=64, d=2, teachers=3, inputs="sphere", seed=options.seed)
-    displacement, learnt = ({name: np.empty((seeds, len(widths))) for name in REGIMES} for _ in range(2))
-    with Progress(study.name, seeds * len(widths), "clouds") as bar:
-        for s in range(seeds):
-            for k, m in enumerate(widths):
-                cloud = pt.Cloud.gaussian(
-                    int(m),
-                    2,
-                    unit=options.unit,
-                    bias=False,
-                    symmetric=True,
-                    seed=options.seed * seeds + s,
-                    dtype=options.dtype,
-                )
-                for name, scaling in REGIMES.items():
-                    learnt[name][s, k], displacement[name][s, k] = train(cloud, data, scaling, options)
-                bar.update(s * len(widths) + k + 1)
+    problem = {"data": data} | {name: getattr(options, name) for name in ("t_end", "unit", "dtype", "backend")}
+    grid = {"regime": [*REGIMES], "m": widths}
+    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
+    found = study.sweep("clouds", partial(train, **problem), grid, clouds, cost="m")
+    learnt, displacement = (
+        {regime: found[name][k].T.copy() for k, regime in enumerate(REGIMES)} for name in ("learnt", "displacement")
+    )
     fits = {name: exponent(widths, values) for name, values in displacement.items()}
     figure = pt.plot.power_law(
         widths,
@@ -85,13 +76,13 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     return study.finish(widths=widths, displacement=displacement, fits={k: asdict(fit) for k, fit in fits.items()})
 
 
-def train(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, options: argparse.Namespace) -> tuple[float, float]:
+def train(regime: str, m: int, seed: int, *, data: pt.Data, t_end: float, unit: str, dtype: str, backend: str) -> dict:
     """The part of the risk that is gone at t = EARLY, and the rms over particles of |θ(t_end) - θ_0|."""
-    recorder = pt.record.Recorder(pt.at_times([EARLY, options.t_end]), ["risk", "displacement_rms"])
-    end = pt.simulate(
-        cloud, data, scaling=scaling, t_end=options.t_end, backend=options.backend, recorders=recorder, progress=False
-    )
-    return float(1 - end.risk[1] / end.risk[0]), float(end.displacement_rms[-1])
+    cloud = pt.Cloud.gaussian(m, 2, unit=unit, bias=False, symmetric=True, seed=seed, dtype=dtype)
+    recorder = pt.record.Recorder(pt.at_times([EARLY, t_end]), ["risk", "displacement_rms"])
+    how = {"scaling": REGIMES[regime], "t_end": t_end, "backend": backend}
+    end = pt.simulate(cloud, data, **how, recorders=recorder, progress=False)
+    return {"learnt": 1 - end.risk[1] / end.risk[0], "displacement": end.displacement_rms[-1]}
 
 
 if __name__ == "__main__":

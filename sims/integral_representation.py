@@ -24,7 +24,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -40,7 +42,6 @@ from particles.errors import ArgumentError
 from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.plot.style import INK, MOVING, PALE, RC, START, TIME, faint_grid, slide
-from particles.progress import Progress
 from particles.record import Moment, Quantity, Recorder
 from particles.study import Study
 from particles.theory.limit import KernelLimit
@@ -70,16 +71,11 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     if seeds < 2 * GROUPS:
         raise ArgumentError(f"{seeds} clouds a width are too few for a spread", f"take --seeds {2 * GROUPS} or more")
     data = pt.data.circle(n=4, spacing="even", teachers=3, seed=options.seed)
-    limit = trained(32 * int(widths[-1]), options.seed, data, options, symmetric=True)
-    clouds = []
-    with Progress(study.name, float(seeds * widths.sum()), "particles") as bar:
-        for k, m in enumerate(widths):
-            first = (options.seed * len(widths) + k + 1) * seeds  # every width has clouds of its own
-            runs = []
-            for s in range(seeds):
-                runs.append(trained(int(m), first + s, data, options))
-                bar.update(float(seeds * widths[:k].sum() + (s + 1) * m))
-            clouds.append({name: np.array([each[name] for each in runs]) for name in limit})
+    limit = trained(32 * int(widths[-1]), options.seed, data=data, options=options, symmetric=True)
+    first = {int(m): (options.seed * len(widths) + k + 1) * seeds for k, m in enumerate(widths)}
+    measure = partial(of_own, first=first, data=data, options=options)
+    found = study.sweep("clouds", measure, {"m": widths}, seeds, cost="m")
+    clouds = [{name: values[k] for name, values in found.items()} for k in range(len(widths))]
     spread = {name: np.array([squares(each[name]) for each in clouds]) for name in limit}  # (widths, seeds, frames)
     away = np.array([np.mean((each["phi"][:, -1] - limit["phi"][-1]) ** 2, axis=-1) for each in clouds])
     fits = {f"phi, {name}": law(widths, spread["phi"][:, :, k]) for name, k in FRAMES.items()}
@@ -97,7 +93,12 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     )
 
 
-def trained(m: int, seed: int, data: pt.Data, options: argparse.Namespace, symmetric: bool = False) -> dict:
+def of_own(m: int, seed: int, *, first: Mapping[int, int], **problem) -> dict:
+    """What is seen of a cloud, every width having clouds of its own."""
+    return trained(m, first[m] + seed, **problem)
+
+
+def trained(m: int, seed: int, *, data: pt.Data, options: argparse.Namespace, symmetric: bool = False) -> dict:
     """Predictions on the circle and on the data, and observables, of one cloud: arrays with its frames first."""
     cloud = pt.Cloud.gaussian(m, 2, unit="erf", **VARIANCES, symmetric=symmetric, seed=seed, dtype=options.dtype)
     phi = Quantity(

@@ -34,6 +34,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from matplotlib import rc_context
@@ -47,7 +48,6 @@ from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.laws import Gaussian, Law, Uniform
 from particles.plot.style import BETWEEN, LAZY, MOVING, PALE, RC, faint_grid, slide
-from particles.progress import Progress
 from particles.study import Study
 
 HALFWAY = pt.Scaling(gamma=0.75)
@@ -152,15 +152,10 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     default = 12 if options.quick else 40 if options.full else 24
     seeds = count_of("--seeds", default if options.seeds is None else options.seeds)
     data = pt.data.teacher_student(n=32, d=2, teachers=3, inputs="sphere", seed=options.seed)
-    drift = {name: np.empty((seeds, len(widths))) for name in SERIES}
-    done = 0
-    with Progress(study.name, seeds * len(SERIES) * sum(widths), "particles") as bar:
-        for s in range(seeds):
-            for name, (case, scaling) in SERIES.items():
-                for k, m in enumerate(widths):
-                    cloud = case.cloud(int(m), options.seed * seeds + s, options.dtype)
-                    drift[name][s, k] = train(cloud, data, scaling, options).kernel_drift.max()
-                    bar.update(done := done + int(m))
+    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
+    measure = partial(greatest_drift, data=data, options=options)
+    found = study.sweep("clouds", measure, {"series": [*SERIES], "m": widths}, clouds, cost="m")["value"]
+    drift = {name: found[k].T.copy() for k, name in enumerate(SERIES)}
     fits = {name: exponent(widths, values) for name, values in drift.items()}
     study.save(draw(widths, drift, fits, options.t_end), "kernel_constancy.png")
     check_exponents(study, fits)
@@ -176,6 +171,12 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     )
     results = {name: asdict(fit) | {"derived": DERIVED[name]} for name, fit in fits.items()}
     return study.finish(widths=widths, drift=drift, fits=results, **pair)
+
+
+def greatest_drift(series: str, m: int, seed: int, *, data: pt.Data, options: argparse.Namespace) -> float:
+    """The sup over time of the drift of one cloud."""
+    case, scaling = SERIES[series]
+    return train(case.cloud(m, seed, options.dtype), data, scaling, options).kernel_drift.max()
 
 
 def train(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, options: argparse.Namespace, *more: str) -> pt.Run:

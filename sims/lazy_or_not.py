@@ -41,7 +41,6 @@ from particles.checks import count_of
 from particles.cli import run_script
 from particles.fits import Exponent, exponent
 from particles.plot.style import INK, LAZY, MOVING, RC, START, faint_grid, slide
-from particles.progress import Progress
 from particles.record import Recorder
 from particles.study import Study
 from particles.theory.limit import KernelLimit
@@ -104,10 +103,12 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     seeds = count_of("--seeds", (10 if options.quick else 20) if options.seeds is None else options.seeds, least=2)
     data = pt.data.circle(n=32, teachers=3, seed=options.seed)
     problem = {"data": data} | {name: getattr(options, name) for name in ("t_end", "dtype", "backend")}
-    measure, first, widest = partial(cell, **problem), options.seed * seeds, int(widths[-1])
-    grid = cells(study, measure, gammas, widths, seeds, first)
-    curve = one_curve(measure, grid.mobility, 21 if options.quick else 41, 4 * widest, options.seed)
-    scaled = by_tau(measure, widest, first, seeds)
+    measure, widest = partial(cell, **problem), int(widths[-1])
+    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
+    found = study.sweep("map", measure, {"gamma": gammas, "m": widths}, clouds, cost="m")
+    grid = Map(gammas, widths, **{name: values.swapaxes(1, 2).copy() for name, values in found.items()})
+    curve = one_curve(study, measure, grid.mobility, 21 if options.quick else 41, 4 * widest, options.seed)
+    scaled = by_tau(study, measure, widest, clouds)
     lazy_line = linearised_distance(data, options.t_end)
     study.save(figure_of(grid, curve, scaled, lazy_line, options.t_end), "lazy_or_not.png")
     claim_exponents(study, grid, curve)
@@ -119,7 +120,7 @@ def run(study: Study, options: argparse.Namespace) -> dict:
         distance=grid.distance.mean(axis=1),
         drift=grid.drift.mean(axis=1),
         exponents=[asdict(fit) for fit in grid.fits],
-        **{name: simulated(scaling, widest, first, **problem).summary() for name, scaling in regimes.items()},
+        **{name: simulated(scaling, widest, clouds[0], **problem).summary() for name, scaling in regimes.items()},
     )
 
 
@@ -146,29 +147,19 @@ def simulated(scaling: pt.Scaling, m: int, seed: int, *, tau: float = 1.0, data,
     return pt.simulate(cloud, data, scaling=scaling, t_end=t, backend=backend, recorders=recorder, progress=False)
 
 
-def cells(study: Study, measure: Callable, gammas, widths, seeds: int, first: int) -> Map:
-    """The whole map; a cloud is the same for every γ."""
-    numbers = {name: np.empty((len(gammas), seeds, len(widths))) for name in ("distance", "drift")}
-    with Progress(study.name, float(seeds * len(gammas) * widths.sum()), "particles") as bar:
-        done = 0
-        for i, s, k in np.ndindex(len(gammas), seeds, len(widths)):
-            for name, value in measure(float(gammas[i]), int(widths[k]), first + s).items():
-                numbers[name][i, s, k] = value
-            bar.update(done := done + int(widths[k]))
-    return Map(gammas, widths, **numbers)
-
-
-def one_curve(measure: Callable, mobility: np.ndarray, points: int, m: int, seed: int) -> Curve:
+def one_curve(study: Study, measure: Callable, mobility: np.ndarray, points: int, m: int, seed: int) -> Curve:
     """What a very wide mean field cloud of output factor 1/μ does, over the range of the mobilities."""
-    mobility = np.geomspace(mobility.min(), mobility.max(), points)
-    return Curve(mobility, np.array([measure(1.0, m, seed, factor=1 / float(mu))["distance"] for mu in mobility]))
+    mobility = np.unique(np.geomspace(mobility.min(), mobility.max(), points))
+    found = study.sweep("curve", partial(measure, gamma=1.0, m=m), {"factor": 1 / mobility}, [seed])
+    return Curve(mobility, found["distance"][:, 0])
 
 
-def by_tau(measure: Callable, m: int, first: int, seeds: int) -> Curve:
+def by_tau(study: Study, measure: Callable, m: int, clouds: range) -> Curve:
     """Cells of clouds scaled by τ, each with its mobility μ/τ² on the common clock, meaned over seeds."""
-    pairs = [(gamma, tau) for gamma in (0.5, 0.75, 1.0) for tau in (0.5, 2.0)]
-    rows = [[measure(gamma, m, first + s, tau)["distance"] for s in range(seeds)] for gamma, tau in pairs]
-    return Curve(np.array([pt.Scaling(gamma, tau**2).mobility(m) for gamma, tau in pairs]), np.mean(rows, axis=1))
+    gammas, taus = (0.5, 0.75, 1.0), (0.5, 2.0)
+    found = study.sweep("tau", partial(measure, m=m), {"gamma": gammas, "tau": taus}, clouds)
+    mobility = np.array([pt.Scaling(gamma, tau**2).mobility(m) for gamma in gammas for tau in taus])
+    return Curve(mobility, found["distance"].mean(axis=2).ravel())
 
 
 def linearised_distance(data: pt.Data, t: float) -> float:

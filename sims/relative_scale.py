@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from matplotlib import rc_context
@@ -35,7 +36,6 @@ from particles.checks import count_of
 from particles.cli import run_script
 from particles.fits import exponent
 from particles.plot.style import BETWEEN, INK, LAZY, LINEARISED, MOVING, RC, faint_grid, slide
-from particles.progress import Progress
 from particles.study import Study
 from particles.theory.curvature import hessian_norm
 from particles.theory.laziness import jacobian_norm, relative_scale
@@ -61,7 +61,7 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     data = problem(options.seed)
     scaled = scaled_models(data, options)
     homogeneous = homogeneous_models(data, options)
-    wide = wide_models(data, study.name, options)
+    wide = wide_models(data, study, options)
     with rc_context(RC):
         figure = slide()
         left, middle, right = figure.subplots(1, 3)
@@ -116,18 +116,15 @@ def homogeneous_models(data: pt.Data, options: argparse.Namespace) -> dict:
     return {"factor": factors, **kappa}
 
 
-def wide_models(data: pt.Data, name: str, options: argparse.Namespace) -> dict:
+def wide_models(data: pt.Data, study: Study, options: argparse.Namespace) -> dict:
     """(iii): κ (γ, seeds, widths), meaned over signs of c, and the constants C_1 and C_2 of the notes' bound."""
     low, high, seeds = WIDTHS["quick" if options.quick else "full" if options.full else "default"]
     seeds = count_of("--seeds", seeds if options.seeds is None else options.seeds)
     widths = 2 ** np.arange(low, high)
-    kappa = np.empty((len(GAMMAS), seeds, len(widths)))
-    with Progress(name, seeds * len(widths), "clouds") as bar:
-        for s in range(seeds):
-            for k, m in enumerate(widths):
-                cloud = cloud_of(int(m), options.unit, options, options.seed * seeds + s)
-                kappa[:, s, k] = mean_over_signs(cloud, data, options.seed * seeds + s)
-                bar.update(s * len(widths) + k + 1)
+    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
+    measure = partial(mean_over_signs, data=data, options=options)
+    found = study.sweep("wide", measure, {"m": widths}, clouds, cost="m")["value"]
+    kappa = found.transpose().copy()
     c1, c2 = constants(data, options)
     alpha = {gamma: np.array([pt.Scaling(gamma).mobility(int(m)) for m in widths]) for gamma in GAMMAS}
     start = c1 * np.array([pt.NTK.mobility(int(m)) for m in widths])  # C_1/√m
@@ -136,8 +133,9 @@ def wide_models(data: pt.Data, name: str, options: argparse.Namespace) -> dict:
     return {"widths": widths, "gammas": [*GAMMAS], "kappa": kappa, "c1": c1, "c2": c2, "law": law, "bound": bound}
 
 
-def mean_over_signs(cloud: pt.Cloud, data: pt.Data, seed: int) -> list[float]:
+def mean_over_signs(m: int, seed: int, *, data: pt.Data, options: argparse.Namespace) -> list[float]:
     """κ for each γ, the mean over signs of c: they change φ_0 and no norm of a derivative, which is computed once."""
+    cloud = cloud_of(m, options.unit, options, seed)
     signs = np.random.default_rng([seed, cloud.m]).choice([-1.0, 1.0], (SIGNS, cloud.m))
     start = signs @ cloud.unit(cloud.w.astype(float) @ data.x.T)
     curvature = hessian_norm(cloud, data.x, UNSCALED) / jacobian_norm(cloud, data.x, UNSCALED) ** 2

@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from matplotlib import rc_context
@@ -40,7 +41,6 @@ from particles.cli import run_script
 from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.plot.style import COLORS, INK, PALE, RC, START, faint_grid, slide
-from particles.progress import Progress
 from particles.study import Study
 from particles.theory.kernel import tangent_kernel
 from particles.theory.limit import KernelLimit
@@ -71,20 +71,18 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     seeds = count_of("--seeds", default if options.seeds is None else options.seeds, least=2)
     x = on_circle(2 * np.pi * np.arange(N) / N)
     data = pt.Data(x, 2 * x[:, 0] * x[:, 1], name="x1 x2")  # x is (x1/√2, x2/√2, β)
-    shape = (seeds, len(widths))
-    measured = {name: np.empty(shape, dtype=object) for name in REGIMES}
-    with Progress(study.name, seeds * len(widths), "clouds") as bar:
-        for s, k in np.ndindex(shape):
-            seed = options.seed * seeds * len(widths) + s * len(widths) + k
-            cloud = pt.Cloud.gaussian(int(widths[k]), 3, bias=False, seed=seed, dtype=options.dtype)
-            for name, scaling in REGIMES.items():
-                measured[name][s, k] = trained(cloud, data, scaling, options.backend)
-            bar.update(s * len(widths) + k + 1)
-    values = {name: collected(cells) for name, cells in measured.items()}
+    problem = {"widths": widths.tolist(), "data": data, "dtype": options.dtype, "backend": options.backend}
+    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
+    grid = {"regime": [*REGIMES], "m": widths}
+    found = study.sweep("clouds", partial(measured, **problem), grid, clouds, cost="m")
+    values = {  # (seeds, widths, …)
+        regime: {name: each[k].swapaxes(0, 1).copy() for name, each in found.items()}
+        for k, regime in enumerate(REGIMES)
+    }
     fits = fitted(widths, values)
     claim(study, widths, data, values, fits, options.dtype)
     study.save(drawn(widths, values, fits), "tangent_kernel_limit.png")
-    widest = {name: cells[0, -1]["numbers"] for name, cells in measured.items()}
+    widest = {name: trained(name, int(widths[-1]), clouds[0], **problem).summary() for name in REGIMES}
     gaps = {name: {key: each[key] for key in ("start", "gap", "drift", "learning")} for name, each in values.items()}
     return study.finish(widths=widths, fits={k: asdict(fit) for k, fit in fits.items()}, gaps=gaps, **widest)
 
@@ -94,33 +92,35 @@ def on_circle(angles: np.ndarray) -> np.ndarray:
     return np.column_stack([np.cos(angles) / 2**0.5, np.sin(angles) / 2**0.5, np.full(len(angles), BETA)])
 
 
-def trained(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, backend: str) -> dict:
-    """The kernels of one cloud before and after training, and how far its outputs are from those of the limit."""
-    # A step of rate 1 under NTK scaling: dt = m α² = 1, whatever m.
-    dt = pt.NTK.time_of_gradient_descent(1.0, cloud.m)
+def trained(regime: str, m: int, seed: int, *, widths: list[int], data: pt.Data, dtype: str, backend: str) -> pt.Run:
+    """The run of one cloud; every width has clouds of its own."""
+    cloud = pt.Cloud.gaussian(m, 3, bias=False, seed=seed * len(widths) + widths.index(m), dtype=dtype)
+    dt = step(m)
     recorders = [
         pt.record.Recorder(pt.at_times([STEPS * dt]), ["theta"], name="end"),
         pt.record.Recorder(pt.at_times([EARLY * dt, STEPS * dt]), ["prediction", "risk", "displacement_rms"]),
     ]
-    run = pt.simulate(
-        cloud,
-        data,
-        scaling=scaling,
-        t_end=STEPS * dt,
-        flow=pt.Euler(dt),
-        backend=backend,
-        recorders=recorders,
-        progress=False,
-    )
+    how = {"scaling": REGIMES[regime], "t_end": STEPS * dt, "flow": pt.Euler(dt), "backend": backend}
+    return pt.simulate(cloud, data, **how, recorders=recorders, progress=False)
+
+
+def step(m: int) -> float:
+    """A step of rate 1 under NTK scaling: dt = m α² = 1, whatever m."""
+    return pt.NTK.time_of_gradient_descent(1.0, m)
+
+
+def measured(regime: str, m: int, seed: int, *, data: pt.Data, backend: str, **problem) -> dict:
+    """The kernels of one cloud before and after training, and how far its outputs are from those of the limit."""
+    run = trained(regime, m, seed, data=data, backend=backend, **problem)
+    cloud, scaling = run.cloud0, run.scaling
     start, end = cloud.astype("float64"), cloud.replace(run.theta[-1]).astype("float64")
     kernels = [tangent_kernel(each, data.x) for each in (start, end)]
     curves = [tangent_kernel(each, on_circle(np.zeros(1)), on_circle(ANGLES))[0] for each in (start, end)]
     first, early = run.prediction[:2]
     limit = LIMIT(data.x)
-    steps = np.linalg.matrix_power(np.eye(data.n) - dt * limit / data.n, EARLY)
+    steps = np.linalg.matrix_power(np.eye(data.n) - step(m) * limit / data.n, EARLY)
     expected = data.y + steps @ (first - data.y)
     return {
-        "numbers": run.summary(),
         "motion": motion(cloud, data, scaling, backend, kernels[0]),
         "kernel": kernels[0],
         "curves": curves,
@@ -142,12 +142,6 @@ def motion(cloud: pt.Cloud, data: pt.Data, scaling: pt.Scaling, backend: str, ke
 def relative(kernel: np.ndarray, other: np.ndarray) -> float:
     """‖K - L‖_F / ‖L‖_F."""
     return float(np.linalg.norm(kernel - other) / np.linalg.norm(other))
-
-
-def collected(cells: np.ndarray) -> dict[str, np.ndarray]:
-    """The measurements (seeds, widths) as arrays of (seeds, widths, …)."""
-    keys = [key for key in cells[0, 0] if key != "numbers"]
-    return {key: np.array([[cell[key] for cell in row] for row in cells]) for key in keys}
 
 
 def fitted(widths: np.ndarray, values: Mapping[str, dict]) -> dict[str, Exponent]:

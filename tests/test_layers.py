@@ -22,12 +22,13 @@ LAYERS = [
     ["data"],
     ["kernels"],
     ["distributed"],
+    ["workers"],
     ["field"],
     ["theory"],
     ["flows"],
     ["record"],
     ["simulation"],
-    ["plot"],
+    ["plot", "sweeps"],
     ["study", "bench"],
     ["doctor", "gallery"],
     ["cli"],
@@ -95,6 +96,7 @@ KNOWN = {
     "sklearn",
     "imageio_ffmpeg",
     "PIL",
+    "xarray",
     "sims",
 }
 ACCELERATORS = {"cupy", "cuda", "mpi4py"}

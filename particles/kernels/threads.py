@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from particles.errors import ArgumentError
 
@@ -12,6 +14,7 @@ _pool: ThreadPoolExecutor | None = None
 _pool_of: tuple[int, int] = (0, 0)  # process, threads
 _count: int | None = None
 _sharers = 1
+_limit: ContextVar[int | None] = ContextVar("limit", default=None)
 
 SERIAL = 200_000
 """Pair evaluations below which handing tasks to threads costs more than it saves."""
@@ -19,6 +22,9 @@ SERIAL = 200_000
 
 def count() -> int:
     """The number of threads kernels use: what `use` set, or $PARTICLES_THREADS, or the cores this process may use."""
+    limit = _limit.get()
+    if limit is not None:
+        return limit
     if _count is not None:
         return _count
     wanted = os.environ.get("PARTICLES_THREADS")
@@ -47,6 +53,20 @@ def use(threads: int | None) -> None:
     """
     global _count
     _count = None if threads is None else _checked(threads, "the number of threads")
+
+
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Let this thread alone use another number of threads in here, beside workers that compute as well; None: as ever.
+
+    Raises:
+        ArgumentError: not an integer of at least 1.
+    """
+    token = _limit.set(_limit.get() if threads is None else _checked(threads, "the number of threads"))
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def _checked(value: object, what: str) -> int:
