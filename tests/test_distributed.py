@@ -6,8 +6,8 @@ import pytest
 from mpi import mpiexec
 from thread_world import on_ranks
 
-from particles import distributed
 from particles.distributed import ALONE, Share, World, share_of, within, world
+from particles.distributed.ranks import _outer
 from particles.errors import ArgumentError
 
 SIZES = (1, 2, 3, 4)
@@ -105,7 +105,7 @@ def test_ranks_without_mpi4py_are_refused(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "4")
     monkeypatch.delitem(sys.modules, "mpi4py", raising=False)
     with pytest.raises(ArgumentError, match=r"mpiexec -n 4 python -m mpi4py -m particles"):
-        distributed._outer.__wrapped__()
+        _outer.__wrapped__()
 
 
 @pytest.mark.parametrize("size", [1, 3])

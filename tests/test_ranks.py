@@ -8,10 +8,12 @@ from thread_world import on_ranks
 import particles as pt
 from particles import distributed
 from particles.distributed import ALONE, Share, share_of
+from particles.field import Field
 from particles.kernels.cpu import Cpu
 from particles.kernels.groups import added, nodes
 from particles.kernels.tiles import add_tree
 
+FLOWS = {"euler": pt.Euler(0.05), "adaptive": pt.Adaptive(first_step=0.01)}
 each_size = pytest.mark.parametrize("size", [2, 3, 4])
 each_width = pytest.mark.parametrize("m", [1, 2, 5, 255, 513, 1000])
 
@@ -74,6 +76,25 @@ def test_a_rank_sends_as_many_bytes_whatever_the_number_of_particles():
         return on_ranks(4, rank)
 
     assert sent(20_000) == sent(1_000_000) == [3 * 800, 800, 800, 800]
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_a_step_sends_as_many_bytes_whatever_the_number_of_particles(flow):
+    def sent(m):
+        def rank(here):
+            field = Field(*problem(m, n=10), pt.MEAN_FIELD, backend="cpu", resident=True)
+            method = FLOWS[flow].prepare(field, check_stability=False)
+            state = method.start(field)
+            field.risk_limit  # noqa: B018 it asks for sums of its own, once
+            before = here.sent
+            method.advance(field, state, step=3)
+            return here.sent - before
+
+        return on_ranks(4, rank)
+
+    assert sent(20_000) == sent(40_000)
+    if flow == "euler":
+        assert sent(20_000) == [3 * 3 * 80, 3 * 80, 3 * 80, 3 * 80]  # 80 bytes up from each, and down to three
 
 
 # The kernels.
@@ -146,7 +167,6 @@ def test_order_statistics_are_those_of_one_array(size):
 
 # Runs.
 
-FLOWS = {"euler": pt.Euler(0.05), "adaptive": pt.Adaptive()}
 QUANTITIES = [
     "risk", "theta", "displacement", "displacement_rms", "displacement_median", "displacement_max",
     "displacement_quantiles", "kernel_drift", "activation_stability", "second_moment", "prediction",

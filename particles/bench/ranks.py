@@ -1,15 +1,16 @@
 """What a step costs over ranks: measured on the cores there are, beside what a model of it predicts.
 
-    python -m particles.bench.ranks            # on 1, 2, 3 and 4 ranks of this machine, a minute
+    python -m particles.bench.ranks            # on 1, 2, 3 and 4 ranks of this machine, half a minute
 
-A step of the Euler flow is one evaluation of the velocity: predict and drift on the rank's own particles, and the sum
-of the n predictions over ranks, up the tree and down again. With R ranks of one thread each on C cores, of which the
-largest share has s particles,
+A step of the Euler flow is one evaluation of the velocity: predict and drift on the rank's own particles, the sum of
+the n predictions over ranks, up the tree and down again, and one more word on whether to go on. With R ranks of one
+thread each on C cores, of which the largest share has s particles,
 
-    seconds = fixed + max(1, R/C) [ s n / rate  +  2 ⌈log2 R⌉ (latency + 8 n / bandwidth) ]
+    seconds = max(1, R/C) (fixed + s n / rate)  +  ⌈log2 R⌉ (3 latency + 16 n / bandwidth)
 
-`rate` (pairs of a particle and a sample a second, on one core) and `fixed` are from one rank on two sizes, `latency`
-and `bandwidth` from messages that two ranks hand to and fro. Nothing is fitted to the times that are predicted.
+`rate` (pairs of a particle and a sample a second, on one core) and `fixed` are from steps of one rank on two sizes,
+`latency` and `bandwidth` from messages that two of the ranks hand to and fro: where ranks are more than cores, a rank
+that waits sleeps, and a message takes longer. Nothing is fitted to the times that are predicted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
             print(json.dumps(found))
         return
     runs = {ranks: _on_ranks(ranks) for ranks in RANKS}
-    model = Model.of(runs)
+    model = Model(runs)
     print(f"{model}\n\n{'':8}{'ranks':>6}{'m':>10}{'measured':>12}{'predicted':>12}{'off by':>9}{'efficiency':>12}")
     for kind in ("strong", "weak"):
         for ranks, run in runs.items():
@@ -67,42 +68,38 @@ def main() -> None:
 def measured(here: World) -> dict[str, float]:
     """The seconds of steps and of messages, medians, on this number of ranks."""
     found = {"strong": _step(here, STRONG), "weak": _step(here, WEAK * here.size), "small": _step(here, SMALL)}
-    if here.size == 2:
-        found |= {f"message_{size}": _message(here, size) for size in MESSAGES}
+    if here.size > 1:
+        short, long = (_message(here, size) for size in MESSAGES)
+        found |= {"latency": short, "bandwidth": (MESSAGES[1] - MESSAGES[0]) / (long - short)}
     return found
 
 
 class Model:
-    """The cost of a step: seconds = fixed + max(1, R/C) [s n / rate + 2 ⌈log2 R⌉ (latency + 8 n / bandwidth)]."""
+    """seconds = max(1, R/C) (fixed + s n / rate) + ⌈log2 R⌉ (3 latency + 16 n / bandwidth)."""
 
-    def __init__(self, rate: float, fixed: float, latency: float, bandwidth: float, cores: int):
-        self.rate, self.fixed, self.latency, self.bandwidth, self.cores = rate, fixed, latency, bandwidth, cores
-
-    @classmethod
-    def of(cls, runs: dict[int, dict[str, float]]) -> Model:
-        """The model whose constants were measured on one rank and on two."""
-        one, (short, long) = runs[1], (runs[2][f"message_{size}"] for size in MESSAGES)
-        rate = (STRONG - SMALL) * N / (one["strong"] - one["small"])
-        return cls(
-            rate,
-            max(0.0, one["small"] - SMALL * N / rate),
-            short,
-            (MESSAGES[1] - MESSAGES[0]) / (long - short),
-            threads.cores(),
-        )
+    def __init__(self, runs: dict[int, dict[str, float]]):
+        one = runs[1]
+        self.rate = (STRONG - SMALL) * N / (one["strong"] - one["small"])
+        self.fixed = max(0.0, one["small"] - SMALL * N / self.rate)
+        self.messages = {ranks: (run["latency"], run["bandwidth"]) for ranks, run in runs.items() if ranks > 1}
+        self.cores = threads.cores()
 
     def seconds(self, m: int, n: int, ranks: int) -> float:
         """What a step takes."""
         shares = [Share(m, rank, ranks) for rank in range(ranks)]
         pairs = max(share.last - share.first for share in shares) * n
-        exchange = 2 * math.ceil(math.log2(ranks)) * (self.latency + 8 * n / self.bandwidth)
-        return self.fixed + max(1.0, ranks / self.cores) * (pairs / self.rate + exchange)
+        latency, bandwidth = self.messages.get(ranks, (0.0, math.inf))
+        exchange = math.ceil(math.log2(ranks)) * (3 * latency + 16 * n / bandwidth)
+        return max(1.0, ranks / self.cores) * (self.fixed + pairs / self.rate) + exchange
 
     def __str__(self) -> str:
+        messages = "; ".join(
+            f"on {ranks} ranks latency {1e6 * latency:.1f} µs, bandwidth {bandwidth / 1e9:.2f} GB/s"
+            for ranks, (latency, bandwidth) in self.messages.items()
+        )
         return (
-            f"rate {self.rate:.3g} pairs/s on a core, fixed {1e6 * self.fixed:.0f} µs, latency "
-            f"{1e6 * self.latency:.1f} µs, bandwidth {self.bandwidth / 1e9:.2f} GB/s, {self.cores} cores; "
-            f"n={N}, d={D}, float64"
+            f"{self.cores} cores, n={N}, d={D}, float64: rate {self.rate:.3g} pairs/s on a core, "
+            f"fixed {1e6 * self.fixed:.0f} µs\n{messages}"
         )
 
 
@@ -116,10 +113,9 @@ def _step(here: World, m: int) -> float:
     flow = flows.flow("euler", 1e-6)
     state = flow.start(field)
 
-    def step():
-        flow.advance(field, state, step=state.step + 1)
-
-    return _median(here, step)
+    if here.size == 1:  # step by step as over ranks, not many in one compiled call
+        return _median(here, lambda: flow.step(field, state))
+    return _median(here, lambda: flow.advance(field, state, step=state.step + 1))
 
 
 def _message(here: World, size: int) -> float:
@@ -127,12 +123,12 @@ def _message(here: World, size: int) -> float:
     array = np.zeros(size // 8)
 
     def to_and_fro():
-        if here.rank:
-            here.receive(array, 0)
-            here.send(array, 0)
-        else:
+        if here.rank == 0:
             here.send(array, 1)
             here.receive(array, 1)
+        elif here.rank == 1:
+            here.receive(array, 0)
+            here.send(array, 0)
 
     return _median(here, to_and_fro) / 2
 
