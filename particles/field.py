@@ -137,7 +137,8 @@ class Field:
         point = self._point(displacement)
         risk, residual = self.risk_and_residual(self._output(point, displacement, self.x))
         (check or self.check_risk)(risk)
-        return self._force(point, (-self.mobility / self.data.n) * residual)
+        weights = (-self.mobility / self.data.n) * residual
+        return self._force(point, weights, spent=point is not self.theta0)
 
     def check_risk(self, risk: float | Array) -> None:
         """Refuse a risk that is not finite, or far above its start.
@@ -253,8 +254,10 @@ class Field:
     def _output(self, point: Array, displacement: Array, x: Array) -> Array:
         return self.alpha * self._predict(point, x)
 
-    def _force(self, point: Array, weights: Array) -> Array:
-        return self.kernels.drift(point, self.x, weights.astype(self.cloud.dtype, copy=False))
+    def _force(self, point: Array, weights: Array, spent: bool = False) -> Array:
+        """Σ_j weights_j ∇g(x_j; ·) at a point, (m, p); in the place of a point that nobody needs any more."""
+        drift = getattr(self.kernels, "drift_in_place", self.kernels.drift) if spent else self.kernels.drift
+        return drift(point, self.x, weights.astype(self.cloud.dtype, copy=False))
 
     def _predict(self, theta: Array, x: Array) -> Array:
         return self.kernels.predict(theta, x).astype(np.float64, copy=False)

@@ -27,6 +27,7 @@ from particles import distributed, flows, signals
 from particles.checks import number_of, path_of
 from particles.cloud import Cloud
 from particles.data import Data
+from particles.distributed import as_bytes
 from particles.errors import ArgumentError, DivergenceError, RunMismatchError, UnknownNameError
 from particles.field import Field, LinearisedField
 from particles.flows import Flow
@@ -342,7 +343,7 @@ def _identity(field: Field) -> dict:
     """What makes a problem the same problem, as plain values."""
     cloud, data = field.cloud, field.data
     unit, loss = cloud.unit, field.loss
-    arrays = {"theta0": cloud.theta, "x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test}
+    arrays = {"x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test}
     return {
         "m": cloud.m,
         "d": cloud.d,
@@ -358,8 +359,18 @@ def _identity(field: Field) -> dict:
             _value(part, z, y) for part in (loss.value, loss.slope) for z in PROBE_POINTS for y in (-1.0, 1.0)
         ],
         "linearised": field.linearised,
-        **{f"digest_of_{k}": hashlib.sha256(a.tobytes()).hexdigest()[:16] for k, a in arrays.items() if a is not None},
+        "digest_of_theta0": _digest_of_particles(field),
+        **{f"digest_of_{k}": hashlib.sha256(as_bytes(a)).hexdigest()[:16] for k, a in arrays.items() if a is not None},
     }
+
+
+def _digest_of_particles(field: Field) -> str:
+    """The digest of θ_0, over those of its groups of particles: each rank reads its own."""
+    share, digests = field.share, []
+    for group in share.groups:
+        rows = field.theta0[share.row(group) - share.first : share.row(group + 1) - share.first]
+        digests.append(hashlib.sha256(as_bytes(field.kernels.to_host(rows))).digest())
+    return hashlib.sha256(b"".join(b"".join(part) for part in field.world.every(digests))).hexdigest()[:16]
 
 
 def _value(function: Callable[..., float], *numbers: float) -> float | None:

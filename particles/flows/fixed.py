@@ -108,8 +108,13 @@ class FixedStep:
             DivergenceError: the risk diverged; the state is as before.
         """
         first = field.velocity(state.displacement)
-        increment, _ = self.tableau.increment(field.velocity, state.displacement, first, self.dt)
-        state.displacement = state.displacement + increment
+        if len(self.tableau.b) > 1:
+            increment, _ = self.tableau.increment(field.velocity, state.displacement, first, self.dt)
+        else:  # in the place of the velocity, where the cloud is large
+            increment = first
+            increment *= self.dt * self.tableau.b[0]
+        increment += state.displacement
+        state.displacement = increment
         state.step += 1
 
     def at(self, state: FixedState, t: float | None = None) -> tuple[float, np.ndarray]:

@@ -32,6 +32,9 @@ __all__ = ["adaptive_steps", "applies", "fixed_steps"]
 ALONE = 200_000
 """Multiplications of a gradient evaluation, m n (d + 2), below which one thread is faster than several that wait."""
 
+LARGE = 1 << 24
+"""Bytes of a cloud from which on the room to work in is given back after each call, which is a long one then."""
+
 BURST = 0.05
 """Seconds that a compiled call lasts at most, unless a single step takes longer: Ctrl-C waits for it."""
 
@@ -43,10 +46,14 @@ def fixed_steps(flow: FixedStep, field: Field, state: FixedState, goal: float, d
         DivergenceError: the risk diverged; the state is that of the last good step.
         BackendError: a unit or a loss that Numba cannot compile.
     """
+    delta = state.displacement = state.displacement.copy()
     engine = _engine(field)
     a, b = _table(flow.tableau.a), np.array(flow.tableau.b)
-    delta = state.displacement = state.displacement.copy()
-    room = np.empty_like(delta), np.empty((len(b), *delta.shape), delta.dtype)
+    if len(b) > 1:
+        room = np.empty_like(delta), np.empty((len(b), *delta.shape), delta.dtype)
+    else:  # the velocity takes the place of θ, and its increment that of the velocity
+        k = engine.problem.moving.reshape(1, *delta.shape)
+        room = k[0], k
     for count in engine.bursts(state, lambda: goal - state.step, deadline):
         done, risk = engine.run(_fixed, a, b, flow.dt, count, delta, *room)
         state.step += done
@@ -111,7 +118,8 @@ class Bursts:
 class Engine(Bursts):
     """A field made ready for compiled loops: its arrays and kernels, and the seconds that a step of it takes.
 
-    Kept from call to call: between two frames there may be a few steps, and to make it takes longer than they do.
+    Kept from call to call unless it is LARGE: between two frames there may be a few steps, which take less time than
+    to make it.
     """
 
     def __init__(self, field: Field):
@@ -129,9 +137,10 @@ _engines: WeakKeyDictionary[Field, Engine] = WeakKeyDictionary()
 
 
 def _engine(field: Field) -> Engine:
-    if field not in _engines:
-        _engines[field] = Engine(field)
-    return _engines[field]
+    engine = _engines.get(field) or Engine(field)
+    if field.theta0.nbytes < LARGE:
+        _engines[field] = engine
+    return engine
 
 
 def compiled_loop(function):

@@ -46,11 +46,18 @@ class Cpu(OnHost):
 
     def drift(self, theta, x, r):
         bias = check(self.dtype, theta, x, r=r)
+        return self._drift(theta, x, r, bias, np.empty(theta.shape, theta.dtype))
+
+    def drift_in_place(self, theta, x, r):
+        """The same in the memory of theta, which is read for the last time; it must own its data, read-only or not."""
+        return self._drift(theta, x, r, check(self.dtype, theta, x, r=r), theta)
+
+    def _drift(self, theta, x, r, bias, force):
+        """The drift in an array, which may be theta: a tile of particles is read before its force is written."""
         kernel = self._kernel(_drift, x.shape[1], bias)
-        theta, x, r = read_only(theta), read_only(x), read_only(r)
-        force = np.empty_like(theta)
         tasks = -(-len(theta) // PARTICLES)
-        self._share(tasks, len(theta) * len(x), kernel, theta, x, r, force)
+        force.flags.writeable = True
+        self._share(tasks, len(theta) * len(x), kernel, read_only(theta), read_only(x), read_only(r), force)
         return force
 
     def gram(self, theta, x, x2):

@@ -98,12 +98,13 @@ class Planar(Cpu):
     def push(self, theta, u, x):
         return self._running_sums(theta, u, x, check(self.dtype, theta, x, u=u), tangent=True)
 
-    def drift(self, theta, x, r):
-        bias = check(self.dtype, theta, x, r=r)
+    def _drift(self, theta, x, r, bias, force):
         unit, circle = self._sides(x, bias), self._circle(x, bias)
         places = self._places(theta, circle)
+        if force is theta:
+            self._found.forget()
+            theta.flags.writeable = True
         sums = _prefix(circle.points, circle.offset, r[circle.order].astype(np.float64), unit[0])
-        force = np.empty_like(theta)
         threads.share(_tasks(theta), PAIRS * len(theta), _force, read_only(theta), places, sums, *unit, force)
         return force
 

@@ -87,10 +87,15 @@ def share(tasks: int, work: int, kernel: Callable, *arrays) -> None:
         return
     cuts = [tasks * k // threads for k in range(threads + 1)]
     executor = pool(threads)
-    futures = [executor.submit(kernel, cuts[k], cuts[k + 1], *arrays) for k in range(1, threads)]
+    futures = [executor.submit(_part, kernel, cuts[k], cuts[k + 1], [arrays]) for k in range(1, threads)]
     kernel(cuts[0], cuts[1], *arrays)
     for future in futures:
         future.result()
+
+
+def _part(kernel: Callable, first: int, last: int, box: list) -> None:
+    """Kernel(first, last, *arrays) on arrays from a box: without it a thread holds on to them for a while."""
+    kernel(first, last, *box.pop())
 
 
 def pool(threads: int) -> ThreadPoolExecutor:

@@ -83,13 +83,15 @@ class Tree(Cpu):
     def push(self, theta, u, x):
         return self._handed_down(theta, u, x, check(self.dtype, theta, x, u=u), tangent=True)
 
-    def drift(self, theta, x, r):
-        bias = check(self.dtype, theta, x, r=r)
+    def _drift(self, theta, x, r, bias, force):
         (degree, above, below), boxes = self._sides(x, bias), self._boxes(x, bias)
         weighted = boxes.points * np.append(r, r.dtype.type(0))[boxes.order].reshape(-1, 1, boxes.points.shape[2])
         sums = _upwards(_moments(weighted, boxes.points, degree), np.add)
-        force = np.empty_like(theta)
-        arrays = (self._order(theta, boxes, bias), boxes.points, boxes.nodes, weighted, sums, above, below, force)
+        order = self._order(theta, boxes, bias)
+        if force is theta:
+            self._sorted.forget()
+            theta.flags.writeable = True
+        arrays = (order, boxes.points, boxes.nodes, weighted, sums, above, below, force)
         self._walk(-(-len(theta) // BATCH), theta, x, _compiled(_drift, bias, degree), read_only(theta), *arrays)
         return force
 

@@ -155,10 +155,10 @@ def _kernel_drift(problem: Field) -> Quantity:
 
 def _activation_stability(problem: Field) -> Quantity:
     def compute(now):
-        same, block, theta = 0, BLOCK if now.xp is np else DEVICE_BLOCK, now.own_theta
-        for start in range(0, len(theta), block):
-            rows = slice(start, start + block)
-            same += now.xp.count_nonzero(_active(problem, theta[rows]) == _active(problem, problem.theta0[rows]))
+        same, block = 0, BLOCK if now.xp is np else DEVICE_BLOCK
+        for start in range(0, len(now.delta), block):
+            theta0, delta = (array[start : start + block] for array in (problem.theta0, now.delta))
+            same += now.xp.count_nonzero(_active(problem, theta0 + delta) == _active(problem, theta0))
         return int(problem.world.sum(int(same))) / (problem.cloud.m * len(problem.x_probe))
 
     return Quantity(
@@ -177,7 +177,7 @@ def _active(problem: Field, theta: Array) -> Array:
 def _second_moment(problem: Field) -> Quantity:
     return Quantity(
         "second_moment",
-        lambda now: problem.mean_squares(now.own_theta)[0],
+        lambda now: problem.mean_squares(now.passing_theta)[0],
         description="mean of |θ_i|² over particles",
     )
 

@@ -51,6 +51,11 @@ class Moment:
         """θ of the particles of this rank."""
         return self.field.theta(self.delta)
 
+    @property
+    def passing_theta(self) -> Array:
+        """The same, for one use: it is made for it where it is not kept, since a large cloud is not there twice."""
+        return self.own_theta if "own_theta" in vars(self) else self.field.theta(self.delta)
+
     @cached_property
     def theta(self) -> Array:
         """θ, (m, p) in the cloud's precision."""

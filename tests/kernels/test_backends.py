@@ -35,3 +35,22 @@ def test_a_misspelt_back_end_or_precision_is_refused():
     for dtype in ("float16", int, "double precision"):
         with pytest.raises(PrecisionError, match="float64, float32"):
             kernels.load("reference", "relu", dtype)
+
+
+# 14 coordinates are more than the fused drift takes; 1234 particles end within a tile.
+@pytest.mark.parametrize(
+    ("name", "d", "bias"), [("cpu", 2, False), ("cpu", 14, True), ("planar", 2, False), ("tree", 2, True)]
+)
+def test_a_drift_in_the_place_of_its_particles_has_the_same_bits(name, d, bias):
+    rng = np.random.default_rng(0)
+    theta, x, r = rng.standard_normal((1234, d + 1 + bias)), rng.standard_normal((70, d)), rng.standard_normal(70)
+    theta.flags.writeable = x.flags.writeable = False
+    backend, expected = kernels.load(name, "relu"), kernels.load(name, "relu").drift(theta, x, r)
+    spent = theta.copy()
+    spent.flags.writeable = False
+    backend.predict(spent, x)  # from here on something is kept of it
+    assert backend.drift_in_place(spent, x, r) is spent
+    np.testing.assert_array_equal(spent, expected)
+    again = kernels.load(name, "relu").predict(spent, x)
+    spent.flags.writeable = False
+    np.testing.assert_array_equal(backend.predict(spent, x), again)  # and not any more
