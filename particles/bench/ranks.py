@@ -70,7 +70,7 @@ def measured(here: World) -> dict[str, float]:
     found = {"strong": _step(here, STRONG), "weak": _step(here, WEAK * here.size), "small": _step(here, SMALL)}
     if here.size > 1:
         short, long = (_message(here, size) for size in MESSAGES)
-        found |= {"latency": short, "bandwidth": (MESSAGES[1] - MESSAGES[0]) / (long - short)}
+        found |= {"latency": short, "bandwidth": MESSAGES[1] / long}
     return found
 
 

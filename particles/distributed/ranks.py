@@ -19,7 +19,7 @@ from particles.kernels import threads
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Where the starters of MPI say how many ranks there are."""
 
-PATIENCE = 1.0
+PATIENCE = 5.0
 """Seconds in which the first rank says what went wrong on all, before another says what went wrong there."""
 
 SPIN, NAP = 2e-4, 2e-5
@@ -189,11 +189,11 @@ class MpiWorld(World):
 
     def exchanged(self, parts):
         mine = [np.empty(0, np.uint8) if part is None else as_bytes(part) for part in parts]
-        given = [part.nbytes for part in mine]
-        taken = [theirs[self.rank] for theirs in self.every(given)]
-        inbox = np.empty(sum(taken), np.uint8)
-        self._call("Ialltoallv", [np.concatenate(mine), given], [inbox, taken])
-        self.sent += sum(given) - given[self.rank]
+        given, taken = np.array([part.nbytes for part in mine]), np.empty(self.size, np.int64)
+        self._call("Ialltoall", given, taken)
+        inbox = np.empty(taken.sum(), np.uint8)
+        self._call("Ialltoallv", [np.concatenate(mine), given.tolist()], [inbox, taken.tolist()])
+        self.sent += int(given.sum() - given[self.rank]) + given.nbytes
         ends = np.cumsum(taken)
         return [inbox[end - count : end].copy() if count else None for end, count in zip(ends, taken, strict=True)]
 
