@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from particles import kernels, random
+from particles.checks import instance_of, text_of
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.distributed import ALONE, Split, share_of, total, world
@@ -78,8 +79,8 @@ class Field:
         resident: bool = False,
     ):
         for what, value, kind in (("cloud", cloud, Cloud), ("data", data, Data), ("scaling", scaling, Scaling)):
-            if not isinstance(value, kind):
-                raise ArgumentError(f"the {what} is {value!r}", f"give a {kind.__name__}")
+            instance_of(f"the {what}", value, kind)
+        text_of("the back end", backend)
         if data.d != cloud.d:
             raise ShapeError(
                 f"the data have input dimension {data.d}, the cloud expects {cloud.d}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from particles.checks import floats_of
 from particles.errors import DataError, ShapeError
 
 
@@ -25,7 +26,8 @@ class Exponent:
     prefactor: float
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return self.prefactor * np.asarray(x, dtype=np.float64) ** self.value
+        with np.errstate(all="ignore"):  # NaN where x is negative
+            return self.prefactor * floats_of("x", x) ** self.value
 
     def __str__(self) -> str:
         error = "" if self.standard_error is None else f" ± {self.standard_error:.2g}"
@@ -49,7 +51,7 @@ def exponent(x: np.ndarray, values: np.ndarray) -> Exponent:
     >>> round(exponent([1, 10, 100], [[2, 0.2, 0.02], [3, 0.3, 0.03]]).value, 12)
     -1.0
     """
-    x, rows = np.asarray(x, dtype=np.float64), np.atleast_2d(np.asarray(values, dtype=np.float64))
+    x, rows = floats_of("x", x), np.atleast_2d(floats_of("the values", values))
     if x.ndim != 1 or rows.ndim != 2 or rows.shape[1] != len(x) or len(set(x)) < 2 or not len(rows):
         raise ShapeError(
             f"x {x.shape} and values {np.shape(values)} are no power law",

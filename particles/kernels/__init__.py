@@ -44,6 +44,8 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
         BackendError: a back end that cannot work here, with the reason.
     """
     unit, dtype = unit_of(unit), dtype_of(dtype)
+    if not isinstance(name, str):
+        raise unknown_name("back end", name, [*BACKENDS, *EXACT, *CUDA, "auto"])
     if name in ("cpu", "auto"):
         from particles.kernels.cpu import Cpu
 

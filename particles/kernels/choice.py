@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from math import sqrt
 
+from particles.checks import count_of, dtype_of, flag_of
 from particles.units import Unit
 from particles.units import unit as unit_of
 
@@ -50,7 +51,8 @@ def cuda_planar(m: int, n: int, d: int, dtype: str) -> float:
 
 def costs(unit: Unit | str, m: int, n: int, d: int, bias: bool, dtype: str) -> dict[str, float]:
     """The microseconds of a gradient evaluation on each back end that is exact for a problem, by name."""
-    unit = unit_of(unit)
+    unit, m, n, d = unit_of(unit), count_of("m", m), count_of("n", n), count_of("d", d)
+    bias, dtype = flag_of("bias", bias), dtype_of(dtype).name
     models: dict[str, Callable[..., float]] = {"cpu": fused}
     if d + bias == 2:
         from particles.kernels.planar import applies
@@ -72,7 +74,8 @@ def choose(unit: Unit | str, m: int, n: int, d: int, bias: bool, dtype: str, dev
     """
     of = costs(unit, m, n, d, bias, dtype)
     best = min(of, key=of.get)
-    if device:
+    if flag_of("device", device):
+        dtype = dtype_of(dtype).name
         there = {"cuda": cuda} | ({"cuda-planar": cuda_planar} if "planar" in of else {})
         cost, name = min((model(m, n, d, dtype), name) for name, model in there.items())
         if cost < of[best] and device_works():

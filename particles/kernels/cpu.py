@@ -39,9 +39,11 @@ class Cpu(OnHost):
         self.dtype = np.dtype(dtype)
 
     def predict(self, theta, x):
+        check(self.dtype, theta, x)
         return sum_of_halves(self.group_sums(theta, None, x, *whole(theta))).astype(self.dtype)
 
     def push(self, theta, u, x):
+        check(self.dtype, theta, x, u=u)
         return sum_of_halves(self.group_sums(theta, u, x, *whole(theta))).astype(self.dtype)
 
     def drift(self, theta, x, r):
@@ -89,7 +91,7 @@ class Cpu(OnHost):
         Returns:
             (groups, n).
         """
-        bias = check(self.dtype, theta, x, u=u)
+        bias = check(self.dtype, theta, x, **({} if u is None else {"u": u}))
         kernel = self._kernel(_predict if u is None else _push, x.shape[1], bias)
         theta, u, xt = read_only(theta), read_only(theta if u is None else u), read_only(x.T)
         partial = np.empty((len(groups), len(x)))

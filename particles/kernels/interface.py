@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from particles import memory
 from particles.errors import ArgumentError, PrecisionError, ShapeError
 from particles.units import Unit
 
@@ -63,25 +64,26 @@ class OnHost:
         return array
 
 
-def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, r=None, u=None, x2=None, kind=np.ndarray) -> bool:
+def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, kind=np.ndarray, **others) -> bool:
     """Refuse arrays that do not belong together, and return whether theta has a bias column.
 
     Arguments:
         dtype: the back end's precision.
-        theta, x, r, u, x2: its arguments, as in `Backend`.
+        theta, x: its arguments, as in `Backend`.
         kind: the class of its arrays.
+        others: those of r, u, x2 that it takes.
 
     Raises:
         ArgumentError: something that is not an array.
         ShapeError: axes or lengths that do not match.
         PrecisionError: an array of another precision than the back end's.
+        TooLargeError: a Gram matrix, or copies, that do not fit in memory.
     """
-    given = {"theta": theta, "x": x, "r": r, "u": u, "x2": x2}
-    for name, array in given.items():
-        if array is not None and not isinstance(array, kind):
+    for name, array in {"theta": theta, "x": x, **others}.items():
+        if not isinstance(array, kind) or isinstance(array, (np.ma.MaskedArray, np.matrix)):
             remedy = "give a NumPy array" if kind is np.ndarray else "take it there with to_device"
             raise ArgumentError(f"{name} is a {type(array).__name__}", remedy)
-        if array is not None and array.dtype != dtype:
+        if array.dtype != dtype:
             raise PrecisionError(
                 f"{name} is {array.dtype} in a {dtype} computation", f"convert it: {name}.astype('{dtype}')"
             )
@@ -93,15 +95,17 @@ def check(dtype: np.dtype, theta: np.ndarray, x: np.ndarray, *, r=None, u=None, 
             f"theta {theta.shape} does not fit x {x.shape}",
             "expected p = d + 2 (with bias) or p = d + 1 (without), and m, n, d of at least 1",
         )
-    _same("r", r, (x.shape[0],))
-    _same("u", u, theta.shape)
-    _same("x2", x2, (None, x.shape[1]))
+    expected = {"r": (x.shape[0],), "u": theta.shape, "x2": (None, x.shape[1])}
+    for name, array in others.items():
+        _same(name, array, expected[name])
+    if "x2" in others:
+        memory.check(2 * 8 * len(x) * len(others["x2"]), f"a kernel of {len(x)} and {len(others['x2'])} inputs")
+    if kind is np.ndarray and not (theta.flags.c_contiguous and x.flags.c_contiguous):
+        memory.check(8 * (theta.size + x.size), "a contiguous copy of the arguments")
     return extra == 2
 
 
-def _same(name: str, array: np.ndarray | None, expected: tuple[int | None, ...]) -> None:
-    if array is None:
-        return
+def _same(name: str, array: np.ndarray, expected: tuple[int | None, ...]) -> None:
     if array.ndim != len(expected) or any(e not in (None, got) for e, got in zip(expected, array.shape, strict=True)):
         shape = str(expected).replace("None", "n2")
         raise ShapeError(f"{name} has shape {array.shape}", f"expected {shape}")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from particles.checks import count_of
 from particles.errors import ArgumentError
 
 _pool: ThreadPoolExecutor | None = None
@@ -15,6 +16,9 @@ _pool_of: tuple[int, int] = (0, 0)  # process, threads
 _count: int | None = None
 _sharers = 1
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
+
+MOST = 4096
+"""Threads: more than any machine has cores for, and fewer than it has memory for."""
 
 SERIAL = 200_000
 """Pair evaluations below which handing tasks to threads costs more than it saves."""
@@ -70,12 +74,9 @@ def limited(threads: int | None) -> Iterator[None]:
 
 
 def _checked(value: object, what: str) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise ArgumentError(f"{what} is {value!r}", "give an integer of at least 1")
+    number = count_of(what, int(value) if isinstance(value, str) and value.isdecimal() else value)
+    if number > MOST:
+        raise ArgumentError(f"{what} is {number}", f"give at most {MOST}")
     return number
 
 

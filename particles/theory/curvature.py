@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from particles import memory
+from particles.checks import floats_of, instance_of
 from particles.cloud import Cloud
 from particles.errors import ShapeError
 from particles.scaling import Scaling
 from particles.theory import quartic
-from particles.theory.kernel import inputs
+from particles.theory.kernel import finite, finite_result, inputs
 
 LIFTED = 24
 """Parameters a particle may have for the sharpest upper bound, whose cost is of order p⁶."""
@@ -51,6 +53,7 @@ class Bracket:
     particle: int
 
 
+@finite_result
 def hessian_norm(cloud: Cloud, x: np.ndarray, scaling: Scaling) -> float:
     """The norm of the second derivative, ‖D²φ‖ = α max_i sup_{|v|=1} ‖v'∇²g(·; θ_i) v‖_{L²(ν)}.
 
@@ -72,7 +75,8 @@ def hessian_norm(cloud: Cloud, x: np.ndarray, scaling: Scaling) -> float:
     >>> hessian_norm(Cloud([[5.0, 1.0], [0.5, 2.0], [1.0, -1.0], [2.0, 1.0]], "relu", bias=False), [[3.0]], NTK)
     1.5
     """
-    return scaling.alpha(cloud.m) * _search(cloud, inputs(cloud, x))[0]
+    x, alpha = inputs(cloud, x), instance_of("the scaling", scaling, Scaling).alpha(cloud.m)
+    return alpha * _search(cloud, x)[0]
 
 
 def hessian_bracket(cloud: Cloud, x: np.ndarray, scaling: Scaling) -> Bracket:
@@ -85,7 +89,7 @@ def hessian_bracket(cloud: Cloud, x: np.ndarray, scaling: Scaling) -> Bracket:
     Arguments:
         cloud, x, scaling: as in `hessian_norm`.
     """
-    x, alpha = inputs(cloud, x), scaling.alpha(cloud.m)
+    x, alpha = inputs(cloud, x), instance_of("the scaling", scaling, Scaling).alpha(cloud.m)
     value, particle, upper = _search(cloud, x)
     proven, lifted = value, with_ones(cloud, x)
     work = len(x) * cloud.p**4 + 4 * cloud.p**6
@@ -101,6 +105,7 @@ def hessian_bracket(cloud: Cloud, x: np.ndarray, scaling: Scaling) -> Bracket:
     return Bracket(alpha * value, alpha * proven, particle)
 
 
+@finite_result
 def hessian_along(cloud: Cloud, x: np.ndarray, scaling: Scaling, u: np.ndarray) -> float:
     """How fast the tangent space turns when the cloud moves along u: ‖D²φ[u, ·]‖ = sup_{|v|=1} ‖D²φ[u, v]‖_{L²(ν)}.
 
@@ -113,10 +118,13 @@ def hessian_along(cloud: Cloud, x: np.ndarray, scaling: Scaling, u: np.ndarray) 
     Raises:
         ShapeError: a direction of another shape than the cloud's.
     """
-    u = np.asarray(u, dtype=np.float64)
-    if u.shape != cloud.theta.shape:
-        raise ShapeError(f"the direction has shape {u.shape}, expected {cloud.theta.shape}", "give a row a particle")
+    instance_of("the cloud", cloud, Cloud)
+    u = floats_of("the direction", u)
+    if u.shape != (cloud.m, cloud.p):
+        raise ShapeError(f"the direction has shape {u.shape}, expected {(cloud.m, cloud.p)}", "give a row a particle")
+    alpha = instance_of("the scaling", scaling, Scaling).alpha(cloud.m)
     x = with_ones(cloud, inputs(cloud, x))
+    memory.check(4 * 8 * len(x) ** 2, f"the matrix of {len(x)} inputs")
     first, others = np.zeros((len(x), len(x))), np.zeros((len(x), len(x)))
     for rows in blocks(cloud.m, len(x)):
         slopes, curvatures = _derivatives(cloud, x, rows)
@@ -125,8 +133,8 @@ def hessian_along(cloud: Cloud, x: np.ndarray, scaling: Scaling, u: np.ndarray) 
         w = slopes * u[rows, :1] + curvatures * along
         first += c.T @ c
         others += w.T @ w
-    top = np.linalg.eigvalsh(first + (x @ x.T) * others)[-1]
-    return scaling.alpha(cloud.m) * float(np.sqrt(max(top, 0.0) / len(x)))
+    top = np.linalg.eigvalsh(finite("D²φ along u", first + (x @ x.T) * others))[-1]
+    return alpha * float(np.sqrt(max(top, 0.0) / len(x)))
 
 
 def with_ones(cloud: Cloud, x: np.ndarray) -> np.ndarray:

@@ -8,10 +8,14 @@ eigenvalues over n are the rates of the linearised flow. Everything here is in f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from particles import kernels
+from particles import kernels, memory
+from particles.checks import floats_of, instance_of, text_of
 from particles.cloud import Cloud
 from particles.errors import ArgumentError, DataError, ShapeError
 from particles.scaling import NTK
@@ -24,6 +28,29 @@ PRECISION = 1e-10
 """The error of an extreme eigenvalue of an operator, as a share of the largest."""
 
 
+def finite(what: str, value: np.ndarray | float) -> np.ndarray | float:
+    """A number or an array in which nothing overflowed.
+
+    Raises:
+        DataError: an infinity or a NaN.
+    """
+    if not np.isfinite(value).all():
+        raise DataError(f"{what} is not finite", "scale the cloud or the inputs down")
+    return value
+
+
+def finite_result(function: Callable) -> Callable:
+    """A function whose result, a number or an array, is refused where it overflowed on the way."""
+
+    @wraps(function)
+    def checked(*args, **options):
+        with np.errstate(all="ignore"):
+            return finite(f"the result of {function.__name__}", function(*args, **options))
+
+    return checked
+
+
+@finite_result
 def tangent_kernel(cloud: Cloud, x: np.ndarray, x2: np.ndarray | None = None, backend: str = "auto") -> np.ndarray:
     """The tangent kernel of a cloud as a Gram matrix.
 
@@ -140,10 +167,12 @@ def relative_drift(kernel: np.ndarray, start: np.ndarray) -> float:
         ShapeError: two matrices of different shapes.
     """
     kernel, start = _pair(kernel, start)
-    gone, size = np.linalg.norm(kernel - start), np.linalg.norm(start)
+    with np.errstate(over="ignore"):
+        gone, size = (finite("the norm of a kernel", np.linalg.norm(k)) for k in (kernel - start, start))
     return float(gone / size) if size > 0 else (np.inf if gone > 0 else 0.0)
 
 
+@finite_result
 def alignment(kernel: np.ndarray, other: np.ndarray) -> float:
     """The cosine of two kernels: <K, L>/(‖K‖ ‖L‖), Frobenius; 1 where one is a multiple of the other.
 
@@ -169,9 +198,10 @@ def target_alignment(kernel: np.ndarray, y: np.ndarray) -> float:
 
     Source: Cristianini, Shawe-Taylor, Elisseeff, Kandola (2001), definition 2.
     """
-    y = np.asarray(y, dtype=np.float64)
+    y = floats_of("the targets", y)
     if y.ndim != 1:
         raise ShapeError(f"the targets have shape {y.shape}", "give one number a sample, (n,)")
+    memory.check(8 * len(y) ** 2, f"the kernel of {len(y)} targets")
     return alignment(kernel, np.outer(y, y))
 
 
@@ -179,23 +209,26 @@ def inputs(cloud: Cloud, x: np.ndarray) -> np.ndarray:
     """Inputs of a cloud as a C-ordered float64 array (n, d).
 
     Raises:
-        ShapeError: another shape.
+        ArgumentError: something that is not a cloud.
+        ShapeError, DataError: another shape, or inputs that are not finite numbers.
     """
-    x = np.ascontiguousarray(x, dtype=np.float64)
-    if x.ndim != 2 or x.shape[1] != cloud.d or not len(x):
-        raise ShapeError(f"the inputs have shape {x.shape}, expected (n, {cloud.d})", "give one row an input")
+    d, x = instance_of("the cloud", cloud, Cloud).d, floats_of("the inputs", x)
+    if x.ndim != 2 or x.shape[1] != d or not len(x):
+        raise ShapeError(f"the inputs have shape {x.shape}, expected (n, {d})", "give one row an input")
+    if not np.isfinite(x).all():
+        raise DataError("an input is NaN or infinite", "mend or drop it")
     return x
 
 
 def load(cloud: Cloud, n: int, backend: str = "auto") -> kernels.Backend:
     """The float64 back end of a name for a cloud and n inputs, "auto" the one that is fastest."""
-    if backend == "auto":
+    if text_of("the back end", backend) == "auto":
         backend = kernels.choose(cloud.unit, cloud.m, n, cloud.d, cloud.bias, "float64")
     return kernels.on_host(kernels.load(backend, cloud.unit, "float64"))
 
 
 def _symmetric(kernel: np.ndarray) -> np.ndarray:
-    kernel = np.asarray(kernel, dtype=np.float64)
+    kernel = floats_of("the kernel", kernel)
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.size:
         raise ShapeError(f"the kernel has shape {kernel.shape}, expected (n, n)", "give the Gram matrix of n inputs")
     if not np.isfinite(kernel).all():
@@ -206,7 +239,7 @@ def _symmetric(kernel: np.ndarray) -> np.ndarray:
 
 
 def _pair(kernel: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    kernel, other = (np.asarray(each, dtype=np.float64) for each in (kernel, other))
-    if kernel.shape != other.shape:
-        raise ShapeError(f"kernels of shapes {kernel.shape} and {other.shape}", "compare them on the same inputs")
-    return kernel, other
+    kernel, other = (floats_of("the kernel", each) for each in (kernel, other))
+    if kernel.shape != other.shape or kernel.ndim != 2 or not kernel.size:
+        raise ShapeError(f"kernels of shapes {kernel.shape} and {other.shape}", "compare two on the same inputs")
+    return finite("the kernel", kernel), finite("the kernel", other)

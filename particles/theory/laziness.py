@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from particles.checks import number_of
+from particles.checks import instance_of, number_of
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import ArgumentError
@@ -58,6 +58,7 @@ class OneStep:
         return self.tangent_change / self.loss_change
 
 
+@kernel.finite_result
 def jacobian_norm(cloud: Cloud, x: np.ndarray, scaling: Scaling, backend: str = "auto") -> float:
     """The norm of the derivative, ‖Dφ‖ = α √(λ_max(G)/n), G = Σ_i <∇g, ∇g'> on the samples of ν.
 
@@ -73,11 +74,13 @@ def jacobian_norm(cloud: Cloud, x: np.ndarray, scaling: Scaling, backend: str = 
     Source: lecture notes, relative scale; the norm of a map from R^{mp} to L²(ν).
     """
     x = kernel.inputs(cloud, x)
+    instance_of("the scaling", scaling, Scaling)
     make = kernel.tangent_kernel if len(x) <= MATRIX else kernel.operator
     top = kernel.largest(make(cloud, x, backend=backend)) / scaling.kernel_weight(cloud.m)
     return scaling.alpha(cloud.m) * float(np.sqrt(max(top, 0.0) / len(x)))
 
 
+@kernel.finite_result
 def relative_scale(cloud: Cloud, data: Data, scaling: Scaling, backend: str = "auto") -> float:
     """The relative scale κ = ‖φ(θ_0) - f*‖ ‖D²φ(θ_0)‖ / ‖Dφ(θ_0)‖², with f* = y on the samples.
 

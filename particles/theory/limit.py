@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from particles import random
-from particles.checks import count_of, number_of
-from particles.errors import ArgumentError, DataError, ShapeError
+from particles import memory, random
+from particles.checks import count_of, flag_of, floats_of, number_of
+from particles.errors import ArgumentError, DataError, ShapeError, shown
+from particles.theory.kernel import finite_result
 from particles.theory.moments import Pairs, moments
 from particles.units import Unit
 from particles.units import unit as unit_of
@@ -62,11 +63,12 @@ class KernelLimit:
         object.__setattr__(self, "unit", unit_of(self.unit))
         for name in ("variance_c", "variance_w", "variance_b"):
             object.__setattr__(self, name, number_of(name, getattr(self, name), least=0))
-        if self.variance_b and not self.bias:
+        if self.variance_b and not flag_of("bias", self.bias):
             raise ArgumentError(f"variance_b is {self.variance_b:g} without bias", "give bias=True, or variance_b=0")
-        if self.train not in TRAIN:
-            raise ArgumentError(f"train is {self.train!r}", f"choose one of {', '.join(TRAIN)}")
+        if not isinstance(self.train, str) or self.train not in TRAIN:
+            raise ArgumentError(f"train is {shown(self.train)}", f"choose one of {', '.join(TRAIN)}")
 
+    @finite_result
     def __call__(self, x: np.ndarray, x2: np.ndarray | None = None) -> np.ndarray:
         """K̄(x, x'), (n, n2) in float64, for inputs x (n, d) and x2 (n2, d); x2=None: x itself.
 
@@ -77,6 +79,7 @@ class KernelLimit:
         x, x2 = _inputs(x, x2)
         return self._sum(moments(self.unit, self._pairs(x, x2))[0], self._factor(x, x2))
 
+    @finite_result
     def error(self, x: np.ndarray, x2: np.ndarray | None = None) -> np.ndarray:
         """A bound on the error of K̄(x, x'), (n, n2): 0 where there is a closed form, which is exact to rounding.
 
@@ -141,8 +144,8 @@ class KernelLimit:
 
 def _inputs(x: np.ndarray, x2: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Both sets of inputs in float64."""
-    x = np.asarray(x, dtype=np.float64)
-    x2 = x if x2 is None else np.asarray(x2, dtype=np.float64)
+    x = floats_of("the inputs", x)
+    x2 = x if x2 is None else floats_of("the inputs", x2)
     for each in (x, x2):
         if each.ndim != 2 or each.shape[1] != x.shape[1] or each.shape[1] < 1:
             raise ShapeError(
@@ -150,4 +153,5 @@ def _inputs(x: np.ndarray, x2: np.ndarray | None) -> tuple[np.ndarray, np.ndarra
             )
         if not np.isfinite(each).all():
             raise DataError("an input is NaN or infinite", "mend or drop it")
+    memory.check(4 * 8 * len(x) * len(x2), f"the kernel of {len(x)} and {len(x2)} inputs")
     return x, x2

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from particles.checks import count_of, number_of
+from particles.checks import count_of, flag_of, instance_of, number_of
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import ArgumentError
@@ -25,7 +25,7 @@ from particles.field import LinearisedField
 from particles.losses import Loss
 from particles.losses import loss as loss_of
 from particles.scaling import Scaling
-from particles.theory.kernel import inputs, operator, tangent_kernel
+from particles.theory.kernel import finite_result, inputs, operator, tangent_kernel
 from particles.theory.lanczos import EPS, Krylov
 
 MATRIX = 2048
@@ -66,6 +66,7 @@ class LinearisedFlow:
         backend: str = "auto",
         matrix: bool | None = None,
     ):
+        instance_of("the cloud", cloud, Cloud)
         if loss_of(loss).name != "squared":
             raise ArgumentError(
                 f"the flow of the {loss_of(loss).name} loss has no closed form",
@@ -75,7 +76,7 @@ class LinearisedFlow:
         self.field = LinearisedField(cloud.astype("float64"), data, scaling, "squared", backend)
         self.backend = backend
         self.n = data.n
-        self.matrix = data.n <= MATRIX if matrix is None else bool(matrix)
+        self.matrix = data.n <= MATRIX if matrix is None else flag_of("matrix", matrix)
 
     @property
     def start(self) -> np.ndarray:
@@ -124,6 +125,7 @@ class LinearisedFlow:
         """δ̄(t) = θ̄(t) - θ_0, (m, p); t as in `output`."""
         return self._displacement(_flow(_time(t), self.n)[1])
 
+    @finite_result
     def after_steps(self, k: int, dt: float, x: np.ndarray | None = None) -> np.ndarray:
         """φ̄ after k steps of gradient descent: y + (I - dt K/n)^k r_0 on the training inputs, or on x (n, d).
 
@@ -134,6 +136,7 @@ class LinearisedFlow:
         """
         return self._output(*self._descent(k, dt), x)
 
+    @finite_result
     def displacement_after_steps(self, k: int, dt: float) -> np.ndarray:
         """δ̄ = θ̄ - θ_0 after k steps of gradient descent, (m, p); further as in `after_steps`."""
         return self._displacement(self._descent(k, dt)[1])
@@ -174,7 +177,7 @@ class LinearisedFlow:
 
 
 def _time(t: float) -> float:
-    return math.inf if t == math.inf else number_of("the time t", t, least=0)
+    return math.inf if isinstance(t, float) and t == math.inf else number_of("the time t", t, least=0)
 
 
 def _clear(values: np.ndarray, n: int) -> np.ndarray:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from particles.checks import number_of
+from particles.checks import instance_of, number_of
 from particles.cloud import Cloud
 from particles.errors import ArgumentError
 from particles.scaling import Scaling
 from particles.theory import quartic
 from particles.theory.curvature import blocks, with_ones
-from particles.theory.kernel import inputs
+from particles.theory.kernel import finite, inputs
 from particles.theory.laziness import jacobian_norm
 
 CELL, CELLS = 2.0**-7, (1 << 12, 1 << 18)  # the width of a cell at most, the number of them at least and at most
@@ -63,8 +63,10 @@ def lipschitz(cloud: Cloud, x: np.ndarray, radius: float) -> Lipschitz:
     """
     require_smooth(cloud)
     radius = number_of("the radius", radius, least=0)
-    dh = _lipschitz_of_derivative(cloud, with_ones(cloud, inputs(cloud, x)), radius)
-    return Lipschitz(radius, jacobian_norm(cloud, x, UNSCALED) + radius * dh, dh)
+    with np.errstate(all="ignore"):
+        dh = _lipschitz_of_derivative(cloud, with_ones(cloud, inputs(cloud, x)), radius)
+        h = jacobian_norm(cloud, x, UNSCALED) + radius * dh
+    return Lipschitz(radius, finite("Lip(h)", h), finite("Lip(Dh)", dh))
 
 
 def require_smooth(cloud: Cloud) -> None:
@@ -73,7 +75,7 @@ def require_smooth(cloud: Cloud) -> None:
     Raises:
         ArgumentError: a unit whose σ' jumps.
     """
-    if not cloud.unit.smooth:
+    if not instance_of("the cloud", cloud, Cloud).unit.smooth:
         kinks = ", ".join(f"{z:g}" for z in cloud.unit.kinks)
         raise ArgumentError(
             f"the unit {cloud.unit.name} has a kink at {kinks}, where Dφ jumps and is not Lipschitz",

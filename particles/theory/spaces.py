@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from particles.checks import number_of
+from particles import memory
+from particles.checks import floats_of, instance_of, number_of
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import ArgumentError, DataError, ShapeError
@@ -58,9 +59,9 @@ class KernelRegression:
 
     def __init__(self, kernel: Kernel | np.ndarray, x: np.ndarray | None, y: np.ndarray, ridge: float = 0.0):
         self._kernel = kernel if callable(kernel) else None
-        self.x = None if x is None else np.asarray(x, dtype=np.float64)
+        self.x = None if x is None else floats_of("the inputs", x)
         self.ridge = number_of("the ridge", ridge, least=0)
-        y = np.asarray(y, dtype=np.float64)
+        y = floats_of("the targets", y)
         matrix = _checked(kernel(self.x, self.x) if callable(kernel) else kernel, y)
         if self.ridge:
             self.rank, self.weights = len(y), _cholesky(matrix, y, len(y) * self.ridge)
@@ -81,7 +82,7 @@ class KernelRegression:
                 "a kernel given as a matrix has no values elsewhere",
                 "give it as a function, or multiply its rows K(x, x_j) by .weights",
             )
-        return self._kernel(np.asarray(x, dtype=np.float64), self.x) @ self.weights
+        return self._kernel(floats_of("the inputs", x), self.x) @ self.weights
 
 
 def lazy_norm(cloud: Cloud, data: Data, scaling: Scaling) -> float:
@@ -98,8 +99,10 @@ def lazy_norm(cloud: Cloud, data: Data, scaling: Scaling) -> float:
 
     Source: Chizat, Oyallon, Bach (2019), section 1; lecture notes, "we are doing linear learning".
     """
-    cloud = cloud.astype("float64")  # what float32 leaves of a zero eigenvalue would count as one
+    # In float32, what rounding leaves of a zero eigenvalue would count as one.
+    cloud = instance_of("the cloud", cloud, Cloud).astype("float64")
     field = Field(cloud, data, scaling)
+    memory.check(4 * 8 * data.n**2, f"the kernel of {data.n} samples")
     rest = np.zeros_like(cloud.theta)
     kernel = field.tangent_kernel(rest, field.x)
     return KernelRegression(kernel, None, data.y - field.output(rest)).norm
@@ -122,7 +125,8 @@ def path_norm(cloud: Cloud, scaling: Scaling) -> float:
 
     Source: Bach (2017), "Breaking the curse of dimensionality with convex neural networks", section 2.2.
     """
-    degree = cloud.unit.degree
+    degree = instance_of("the cloud", cloud, Cloud).unit.degree
+    instance_of("the scaling", scaling, Scaling)
     if degree is None:
         raise ArgumentError(
             f"the unit {cloud.unit.name!r} is not homogeneous", "take relu, leaky_relu, abs, identity or relu_squared"
@@ -133,7 +137,7 @@ def path_norm(cloud: Cloud, scaling: Scaling) -> float:
 
 def _checked(matrix: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The kernel matrix in float64, symmetric to the last digit."""
-    matrix = np.asarray(matrix, dtype=np.float64)
+    matrix = floats_of("the kernel", matrix)
     if y.ndim != 1 or not len(y) or matrix.shape != (len(y), len(y)):
         raise ShapeError(f"a kernel of shape {matrix.shape} for y of shape {y.shape}", "give (n, n) and (n,)")
     if not np.isfinite(matrix).all() or not np.isfinite(y).all():
