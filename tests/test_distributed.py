@@ -111,9 +111,12 @@ def test_ranks_without_mpi4py_are_refused(monkeypatch):
 @pytest.mark.parametrize("size", [1, 3])
 def test_real_ranks(size, tmp_path):
     program = """
+import os
 import numpy as np
 from particles.distributed import world
+from particles.kernels import threads
 here = world()
+assert threads.count() == max(1, len(os.sched_getaffinity(0)) // here.size)
 size, row = here.size, np.arange(3.0) + 10 * here.rank
 here.wait()
 assert here.every(here.rank) == list(range(size)) and here.agreed(here.rank) == 0

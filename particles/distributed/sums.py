@@ -182,6 +182,12 @@ class Split:
     def drift(self, theta, x, r):
         return self._backend.drift(theta, x, r) if len(theta) else self.xp.zeros_like(theta)
 
+    def drift_in_place(self, theta, x, r):
+        """The same in the memory of theta, which is read for the last time, where the back end can do so."""
+        if hasattr(self._backend, "drift_in_place") and len(theta):
+            return self._backend.drift_in_place(theta, x, r)
+        return self.drift(theta, x, r)
+
     def gram(self, theta, x, x2):
         function = getattr(self._backend, "group_gram", self._backend.gram)
         held, like = {}, np.empty((len(x), len(x2)))
