@@ -55,6 +55,7 @@ class DiskStore(Store):
         self._writers: dict[str, zarr.Array] = {}
         self._written = dict(head.frames)
         self._buffered = 0
+        self._in_doubt = False  # whether a record is in its place of which the disk may not know yet
 
     @classmethod
     def create(
@@ -255,11 +256,15 @@ class DiskStore(Store):
             raise StorageError(f"{self.path} is open for reading", "open it with writable=True")
         try:
             with storage_errors(self.path):
+                if self._in_doubt:
+                    durable.sync(self.path)
+                    self._in_doubt = False
                 yield
         except BaseException:
             self._writers.clear()  # they may believe in a growth that was not published
             self._files.discard()
-            with suppress(OSError):  # the record may have been replaced before the failure
+            self._in_doubt = True  # the record may have been replaced before the failure
+            with suppress(OSError):
                 self._head = load(self.path)
             raise
 

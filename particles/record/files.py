@@ -146,6 +146,8 @@ def lock(root: Path) -> BinaryIO:
     file = (root / _LOCK).open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for directory in (root / ASIDE, root):
+            durable.sync(directory)  # what a killed writer has renamed is built upon from here
     except BlockingIOError:
         file.close()
         raise StorageError(f"{root} is being written by another process", "wait for it, or take another path") from None
