@@ -134,24 +134,6 @@ def _wait_for_frames(path, count, process):
         time.sleep(0.01)
 
 
-def test_kill_and_resume_chain_ends_as_the_uninterrupted_run(tmp_path):
-    t_end = 20.0
-    assert _begin(tmp_path / "whole.run", t_end).wait() == 0
-    whole = pt.open(tmp_path / "whole.run")
-    killed = 0
-    for link in range(5):
-        process = _begin(tmp_path / "chain.run", t_end)
-        _wait_for_frames(tmp_path / "chain.run", 1 + 40 * (link + 1), process)
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        frames = pt.open(tmp_path / "chain.run")  # what is there is whole, and is what it should be
-        np.testing.assert_array_equal(frames.theta, whole.theta[: len(frames.t)])
-    assert killed >= 2  # else the chain was no chain
-    assert _begin(tmp_path / "chain.run", t_end).wait() == 0
-    assert_same(whole, pt.open(tmp_path / "chain.run"))
-
-
 def test_ctrl_c_commits_and_a_resume_ends_as_the_uninterrupted_run(tmp_path):
     t_end = 20.0
     assert _begin(tmp_path / "whole.run", t_end).wait() == 0
