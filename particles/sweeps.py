@@ -143,10 +143,10 @@ def cells(
                         break
                     bar.update(work.weight, f"({len(work.done)} of {len(work.keys)} cells)" if cost else "")
             except KeyboardInterrupt as interrupt:
-                if record is None:
-                    raise
-                stopped = f"{len(work.done)} of {len(work.keys)} cells are kept in {record}: call the sweep again"
-                raise KeyboardInterrupt(stopped) from interrupt
+                if record is not None:
+                    kept = f"{len(work.done)} of {len(work.keys)} cells are kept in {record}"
+                    interrupt.args = (f"{kept}: call the sweep again",)
+                raise
     if errors == "raise" and work.failed:
         raise work.error()
     return work.values() | ({ERROR: work.texts()} if errors == "keep" else {})

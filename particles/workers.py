@@ -216,10 +216,9 @@ class Workers(Executor):
 def _begin(stop: connection.Connection) -> None:
     """What a new process does first: Ctrl-C is its parent's, and it ends with the parent or at its word."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
 
     def leave() -> None:
-        connection.wait([stop, parent.sentinel])  # a pipe that closes
+        stop.poll(None)  # until the other end closes, which the parent alone holds
         os._exit(1)
 
     threading.Thread(target=leave, daemon=True).start()

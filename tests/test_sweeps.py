@@ -1,6 +1,7 @@
 """Sweeps: the same bits on any executor, and nothing but its own cell is lost by an error, a kill or a stop."""
 
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -347,21 +349,31 @@ def test_every_damage_to_a_file_of_cells_is_found(tmp_path):
 
 def test_nothing_in_a_file_is_run(tmp_path):
     """An array of objects, in a file with the right checksum, would be unpickled by a reader that allows it."""
-    import io
-    import zlib
 
     class Bomb:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "run",))
 
     swept(tmp_path, {"a": [1]})
-    file = io.BytesIO()
-    np.savez(file, **{"at.a": np.array([1]), "at.seed": np.array([0]), "of.value": np.array([Bomb()])})
-    data = file.getvalue()
-    (tmp_path / "record" / f"cells.000009.{zlib.crc32(data):08x}.npz").write_bytes(data)
+    put(tmp_path, np.savez, np.array([Bomb()]))
     with pytest.raises(DamagedRunError, match="000009"):
         swept(tmp_path, {"a": [1]})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_would_swell_is_not_read(tmp_path):
+    swept(tmp_path, {"a": [1]})
+    put(tmp_path, np.savez_compressed, np.zeros((1, 1 << 20)))
+    with pytest.raises(DamagedRunError, match="compressed"):
+        swept(tmp_path, {"a": [1]})
+
+
+def put(folder, save, values):
+    """A file of cells, with the right checksum."""
+    file = io.BytesIO()
+    save(file, **{"at.a": np.array([1]), "at.seed": np.array([0]), "of.value": values})
+    data = file.getvalue()
+    (folder / "record" / f"cells.000009.{zlib.crc32(data):08x}.npz").write_bytes(data)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"axes": {"a": 3}}', '{"axes": {"a": [[1]]}}', '{"axes": [1]}'])
@@ -465,7 +477,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
         """,
     )
     done = subprocess.run([sys.executable, program], env=environment(), capture_output=True, text=True, check=False)
-    assert "SweepError: a worker process cannot be started" in done.stderr
+    assert "\nparticles.errors.SweepError: a worker process cannot be started" in done.stderr
 
 
 # What cannot be.
