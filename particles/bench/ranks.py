@@ -37,8 +37,11 @@ from particles.scaling import MEAN_FIELD
 
 RANKS = (1, 2, 3, 4)
 N, D = 1000, 2  # samples, and their dimension
-STRONG, WEAK = 60_000, 20_000  # particles of all ranks, and of each
-SMALL = 2_000  # particles for the part of a step that does not grow
+STRONG, WEAK = 240_000, 60_000  # particles of all ranks, and of each
+FEW, MANY = (
+    40_000,
+    160_000,
+)  # particles for the two parts of a step: that which grows with them, and that which does not
 MESSAGES = (8, 8_000_000)  # bytes to and fro
 REPEATS = 9
 
@@ -67,8 +70,10 @@ def main() -> None:
 
 def measured(here: World) -> dict[str, float]:
     """The seconds of steps and of messages, medians, on this number of ranks."""
-    found = {"strong": _step(here, STRONG), "weak": _step(here, WEAK * here.size), "small": _step(here, SMALL)}
-    if here.size > 1:
+    found = {"strong": _step(here, STRONG), "weak": _step(here, WEAK * here.size)}
+    if here.size == 1:
+        found |= {"few": _step(here, FEW), "many": _step(here, MANY)}
+    else:
         short, long = (_message(here, size) for size in MESSAGES)
         found |= {"latency": short, "bandwidth": MESSAGES[1] / long}
     return found
@@ -79,8 +84,8 @@ class Model:
 
     def __init__(self, runs: dict[int, dict[str, float]]):
         one = runs[1]
-        self.rate = (STRONG - SMALL) * N / (one["strong"] - one["small"])
-        self.fixed = max(0.0, one["small"] - SMALL * N / self.rate)
+        self.rate = (MANY - FEW) * N / (one["many"] - one["few"])
+        self.fixed = max(0.0, one["few"] - FEW * N / self.rate)
         self.messages = {ranks: (run["latency"], run["bandwidth"]) for ranks, run in runs.items() if ranks > 1}
         self.cores = threads.cores()
 

@@ -12,9 +12,9 @@ What a step of the Euler flow costs on R ranks, each with a core of its own and 
     seconds = fixed + s n / rate  +  ⌈log2 R⌉ (3 latency + 16 n / bandwidth)
 
 `python -m particles.bench.ranks` measures the constants, and the steps of 1 to 4 ranks beside it. With the rate of one
-core of a Zen 4 machine, 1.9e9 pairs of a particle and a sample a second (float64, d = 2), and of a network 2 µs and
-10 GB/s, m = 10^12 particles and n = 1000 samples take 530 s a step on 10^3 ranks and 53 s on 10^4, of which messages
-are 0.1 ms: they would be a tenth at 2000 particles a rank, m = 2·10^7 on 10^4. What bounds m is memory: θ_0, δ and θ,
+core of a Zen 4 machine, 3.5e9 pairs of a particle and a sample a second (float64, d = 2), and of a network 2 µs and
+10 GB/s, m = 10^12 particles and n = 1000 samples take 290 s a step on 10^3 ranks and 29 s on 10^4, of which messages
+are 0.1 ms: they would be a tenth at 3500 particles a rank, m = 3.5·10^7 on 10^4. What bounds m is memory: θ_0, δ and θ,
 whose place the velocity takes, are 72 bytes a particle of three float64 numbers, 72 TB in all, 7.2 GB a rank on 10^4.
 There are 476 838 groups then, 47 or 48 a rank, so that shares differ by two per cent.
 
