@@ -108,7 +108,8 @@ class DiskStore(Store):
 
         Raises:
             StorageError: no run there, one of a later format, or (to write) one that another process is writing.
-            DamagedRunError: a metadata file that is cut or changed.
+            DamagedRunError: a record that is cut or changed; to write, the metadata file of an array, too: a reader
+                needs the record alone, which has them all.
         """
         path = Path(path)
         opened: list[DiskStore] = []
@@ -117,9 +118,7 @@ class DiskStore(Store):
                 world.once(lambda: opened.append(cls._taken(path, world)))
             if opened:
                 return opened[0]
-            head = load(path)
-            check_array_files(path, head)
-            return cls(path, head, writable, world)
+            return cls(path, load(path), writable, world)
 
     @classmethod
     def _taken(cls, path: Path, world: World) -> DiskStore:

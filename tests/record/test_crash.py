@@ -10,12 +10,10 @@ import shutil
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from disk_log import Dead, Log, kills, power_cuts, record
-from tiny_run import append, arrays_and_last_checkpoint, opened, seen, small_chunks, theta, write
+from tiny_run import append, arrays_and_last_checkpoint, in_memory, opened, seen, small_chunks, theta, write
 
 from particles import durable
 from particles.errors import ParticlesError, StorageError
@@ -35,13 +33,9 @@ def tiny():
 
 
 @pytest.fixture
-def in_memory(tmp_path):
-    """A directory that is no burden to the disk, where there is one."""
-    if not Path("/dev/shm").is_dir():
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir="/dev/shm") as root:
-        yield Path(root)
+def folder(tmp_path):
+    with in_memory(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -151,23 +145,23 @@ def wrong_disks(log, disks, root, finished=None, every=1):
     return [each for each in found if each]
 
 
-def test_a_kill_leaves_a_whole_promised_state(log, in_memory):
-    assert not wrong_disks(log, kills(log), in_memory, every=7)
+def test_a_kill_leaves_a_whole_promised_state(log, folder):
+    assert not wrong_disks(log, kills(log), folder, every=7)
 
 
-def test_a_power_cut_leaves_a_whole_promised_state(log, in_memory):
-    assert not wrong_disks(log, power_cuts(log, seed=0, drawn=1), in_memory, every=7)
+def test_a_power_cut_leaves_a_whole_promised_state(log, folder):
+    assert not wrong_disks(log, power_cuts(log, seed=0, drawn=1), folder, every=7)
 
 
-def test_a_resume_after_a_crash_ends_in_the_same_bytes(log, in_memory, finished):
-    assert not wrong_disks(log, kills(log), in_memory, finished, every=60)
-    assert not wrong_disks(log, power_cuts(log, seed=1, drawn=1), in_memory, finished, every=60)
+def test_a_resume_after_a_crash_ends_in_the_same_bytes(log, folder, finished):
+    assert not wrong_disks(log, kills(log), folder, finished, every=60)
+    assert not wrong_disks(log, power_cuts(log, seed=1, drawn=1), folder, finished, every=60)
 
 
 @pytest.mark.slow
-def test_every_crash(log, in_memory, finished):
-    assert not wrong_disks(log, kills(log), in_memory, finished)
-    assert not wrong_disks(log, power_cuts(log, seed=2, drawn=8), in_memory, finished)
+def test_every_crash(log, folder, finished):
+    assert not wrong_disks(log, kills(log), folder, finished)
+    assert not wrong_disks(log, power_cuts(log, seed=2, drawn=8), folder, finished)
 
 
 # The same without a barrier: what the checker must be able to see.
@@ -204,12 +198,12 @@ def record_first(log):
     ],
     ids=["all", "chunks", "files", "directories", "the directory of the record"],
 )
-def test_a_missing_barrier_is_seen(log, in_memory, dropped, seen_as):
+def test_a_missing_barrier_is_seen(log, folder, dropped, seen_as):
     other = without(log, dropped)
-    wrong = wrong_disks(other, islice(power_cuts(other, seed=0, drawn=1), 400), in_memory, every=3)
+    wrong = wrong_disks(other, islice(power_cuts(other, seed=0, drawn=1), 400), folder, every=3)
     assert any(seen_as in each for each in wrong)
 
 
-def test_a_record_before_its_data_is_seen(log, in_memory):
+def test_a_record_before_its_data_is_seen(log, folder):
     other = record_first(log)
-    assert any("Damaged" in each for each in wrong_disks(other, kills(other), in_memory, every=15))
+    assert any("Damaged" in each for each in wrong_disks(other, kills(other), folder, every=15))

@@ -310,33 +310,20 @@ def test_damaged_metadata_are_found(run):
     paths = [p for p in run.rglob("zarr.json") if p.parent.name != "writer"]
     assert len(paths) == 1 + 1 + 4 + 3
     for path in paths:
-        good = path.read_bytes()
+        good, writable = path.read_bytes(), path.parent != run  # a reader goes by the record, which has them all
         for bad in (b"", good[: len(good) // 2], b"[]", b"\xff" + good, good.replace(b"float64", b"float32")):
             if bad == good:
                 continue  # the steps are integers
             path.write_bytes(bad)
             with pytest.raises(DamagedRunError, match=path.parent.name):
-                DiskStore.open(run)
+                DiskStore.open(run, writable)
+            if writable:
+                assert_holds(DiskStore.open(run), 3)
         path.write_bytes(good)
-    DiskStore.open(run)
+    DiskStore.open(run, writable=True).close()
     (run / "risk" / "zarr.json").unlink()
     with pytest.raises(DamagedRunError, match="missing"):
-        DiskStore.open(run)
-
-
-def test_every_flipped_bit_of_the_record_is_found(run):
-    good = (run / "zarr.json").read_bytes()
-    for place in range(0, len(good), 7):
-        bad = bytearray(good)
-        bad[place] ^= 1
-        (run / "zarr.json").write_bytes(bad)
-        try:
-            head = DiskStore.open(run)._head
-        except (DamagedRunError, StorageError):
-            continue
-        (run / "zarr.json").write_bytes(good)  # a flip that JSON does not see, such as of a blank
-        assert head == DiskStore.open(run)._head
-    (run / "zarr.json").write_bytes(good)
+        DiskStore.open(run, writable=True)
 
 
 def test_a_record_damaged_under_a_reader_is_found(run):

@@ -13,11 +13,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from tiny_run import arrays_and_last_checkpoint, seen, write
+from tiny_run import arrays_and_last_checkpoint, in_memory, seen, write
 
 import particles as pt
 from particles import durable, simulation
@@ -159,20 +158,19 @@ def must_end_well(pid, otherwise):
     ("seed", "kills"), [(0, 100), *(pytest.param(k, 250, marks=pytest.mark.slow) for k in range(1, 5))]
 )
 def test_killed_and_resumed_equals_never_stopped(tmp_path, seed, kills):
-    memory = Path("/dev/shm")  # a killed process leaves what the system holds: a slow disk would show nothing more
-    with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+    with in_memory(tmp_path) as folder:  # a killed process leaves what the system holds: a disk would show no more
         done = subprocess.run(
-            [sys.executable, __file__, folder, str(seed), str(kills)],
+            [sys.executable, __file__, str(folder), str(seed), str(kills)],
             env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told["killed"] >= kills
         assert min(told["at the first write"], told["in a resume"], told["twice in a row"]) > kills // 20, told
-        expected = arrays_and_last_checkpoint(Path(folder) / "whole.run")
-        assert pt.open(Path(folder) / "whole.run").step[-1] == 5 * FRAMES
+        expected = arrays_and_last_checkpoint(folder / "whole.run")
+        assert pt.open(folder / "whole.run").step[-1] == 5 * FRAMES
         for k in range(told["runs"]):
-            assert arrays_and_last_checkpoint(Path(folder) / f"{k}.run") == expected
+            assert arrays_and_last_checkpoint(folder / f"{k}.run") == expected
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ Its frames follow a chaotic map, which shows any bit that a resume gets wrong.
 """
 
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -27,6 +29,14 @@ def small_chunks(patch):
     """Several chunks an array: 4 numbers, 3 frames of theta, 1 frame of big each."""
     patch.setattr("particles.record.layout.SMALL", 512)
     patch.setattr("particles.record.layout.MOST", 4)
+
+
+@contextmanager
+def in_memory(otherwise):
+    """A new directory that is no burden to the disk, where there is one."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else otherwise) as folder:
+        yield Path(folder)
 
 
 @cache
