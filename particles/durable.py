@@ -82,13 +82,18 @@ def remove_tree(path: Path) -> None:
     remove_directory(path)
 
 
+def aside_of(path: Path) -> Path:
+    """Where a file is written before it takes its place; a killed writer leaves it there, for the next to replace."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A hidden path beside a file, to write to: then it takes the place of the file, durably; after an error it goes.
 
     It keeps the suffix, by which figures and videos are told apart.
     """
-    aside = path.with_name(f".{path.stem}.part{path.suffix}")
+    aside = aside_of(path)
     try:
         yield aside
         sync(aside)

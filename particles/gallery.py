@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from particles import durable
 from particles.errors import StorageError
 from particles.study import SUMMARY, read_summary, scripts, verdicts
 
@@ -109,8 +110,9 @@ def keep(folder: str | Path, root: str | Path = ".") -> list[str]:
     for name, summary in found.items():
         if not summary["figures"]:
             raise StorageError(f"the study {name!r} has no figure", "run it again")
-        shutil.copyfile(Path(folder) / name / summary["figures"][0], results / f"{name}.png")
-        shutil.copyfile(Path(folder) / name / SUMMARY, results / f"{name}.json")
+        for source, kept_as in ((summary["figures"][0], f"{name}.png"), (SUMMARY, f"{name}.json")):
+            with durable.whole(results / kept_as) as aside:
+                shutil.copyfile(Path(folder) / name / source, aside)
     write_tables(root)
     return list(found)
 
@@ -128,8 +130,11 @@ def write_tables(root: str | Path = ".") -> None:
         StorageError: a README without the marks of the table.
     """
     found, readme = kept(root), Path(root) / "README.md"
-    (Path(root) / RESULTS / "README.md").write_text(pages(found), encoding="utf-8")
-    readme.write_text(_between(readme.read_text(encoding="utf-8"), markdown(found)), encoding="utf-8")
+    texts = {Path(root) / RESULTS / "README.md": pages(found)}
+    texts[readme] = _between(readme.read_text(encoding="utf-8"), markdown(found))
+    for path, text in texts.items():
+        with durable.whole(path) as aside:
+            durable.write(aside, [text.encode()])
 
 
 def _between(text: str, table: str) -> str:

@@ -11,7 +11,6 @@ import ast
 import importlib.util
 import json
 import math
-import os
 import platform
 import shlex
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import particles
+from particles import durable
 from particles.distributed import world
 from particles.errors import DamagedRunError, RunExistsError, RunMismatchError, StorageError, unknown_name
 
@@ -123,16 +123,13 @@ class Study:
         return self.path(name)
 
     def _save(self, figure: Figure, path: Path) -> None:
-        aside = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            figure.savefig(aside, dpi=150)
-            os.replace(aside, path)
+            with durable.whole(path) as aside:
+                figure.savefig(aside, dpi=150)
         except OSError as error:
             raise StorageError(
                 f"cannot write {path} ({error.strerror})", "free some space, or choose another folder"
             ) from error
-        finally:
-            aside.unlink(missing_ok=True)
 
     def agrees(
         self,
@@ -195,7 +192,8 @@ class Study:
     def _enter(self) -> None:
         there = read_summary(self.out)
         if there is None:
-            if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            left = durable.aside_of(self.path(SUMMARY))  # by one that was killed as it began
+            if self.out.exists() and (not self.out.is_dir() or {*self.out.iterdir()} - {left}):
                 raise StorageError(
                     f"{self.out} holds something that is not a study", "choose another folder with --out"
                 )
@@ -226,11 +224,11 @@ class Study:
         }
 
     def _write(self, summary: Mapping) -> None:
-        aside = self.out / f".{SUMMARY}.part"
+        text = json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n"
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps(_plain(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(aside, self.out / SUMMARY)
+            durable.make_directory(self.out)
+            with durable.whole(self.out / SUMMARY) as aside:
+                durable.write(aside, [text.encode()])
         except OSError as error:
             raise StorageError(
                 f"cannot write to {self.out} ({error.strerror})", "free some space, or choose another folder with --out"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from particles import durable
 from particles.study import Study, read_summary
 
 
@@ -66,3 +67,49 @@ def test_the_summary_has_every_claim_and_figure(study):
         "ok": True,
     }  # fmt: skip
     assert summary["claims"][1]["standard_error"] == 0.1
+
+
+def test_a_killed_study_leaves_whole_files_and_can_be_resumed(tmp_path, monkeypatch):
+    """Killed at each operation on the disk, a write being half done."""
+
+    class Dead(BaseException):
+        pass
+
+    class Figure:
+        def savefig(self, path, dpi):
+            durable.write(path, [b"a figure"])
+
+    def work(out, resume=False):
+        study = Study("lazy_vs_moving", out, {"seed": 0}, resume=resume)
+        study.save(Figure(), "a.png")
+        study.finish()
+
+    def mortal(name, good, left):
+        def called(path, *rest):
+            left.append(None)
+            if len(left) == dies_at and name == "write":
+                good(path, [b"".join(rest[0])[:4]])
+            if len(left) >= dies_at:
+                raise Dead
+            good(path, *rest)
+
+        return called
+
+    kills = 0
+    for dies_at in range(1, 100):
+        out, left = tmp_path / str(dies_at), []
+        with monkeypatch.context() as patch:
+            for name in ("write", "sync", "rename", "remove", "make"):
+                patch.setattr(durable, name, mortal(name, getattr(durable, name), left))
+            try:
+                work(out)
+                break
+            except Dead:
+                kills += 1
+        if out.exists():
+            read_summary(out)
+            assert not (out / "a.png").exists() or (out / "a.png").read_bytes() == b"a figure"
+        work(out, resume=True)
+        assert read_summary(out)["finished"]
+        assert sorted(path.name for path in out.iterdir()) == ["a.png", "summary.json"]
+    assert kills == 14  # the folder and its name; four for each of three files

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from particles import durable
 from particles.bench.peers import LABELS, NATIVE
 from particles.bench.regimes import SLOPES
 from particles.errors import RunExistsError, StorageError
@@ -37,14 +37,11 @@ def enter(folder: Path, force: bool) -> None:
 
 def write(path: Path, save: Callable[[Path], object]) -> Path:
     """Write a file, whole or not at all, by a function of the path to write to."""
-    aside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        save(aside)
-        os.replace(aside, path)
+        with durable.whole(path) as aside:
+            save(aside)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

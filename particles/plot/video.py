@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from particles import durable
 from particles.errors import ArgumentError, BackendError, ParticlesError, StorageError, missing_extra
 
 # frames, file, seconds that each frame is shown
@@ -48,17 +49,14 @@ def save(write: Writer, frames: Iterable[np.ndarray], path: Path, shown: Sequenc
     Raises:
         StorageError: a disk that is full, a folder that cannot be written.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        write(frames, part, shown)
-        os.replace(part, path)
+        with durable.whole(path) as part:
+            write(frames, part, shown)
     except ParticlesError:
         raise
     except OSError as error:
         remedy = "make room, or write to another folder"
         raise StorageError(f"{str(path)!r} cannot be written ({error.strerror or error})", remedy) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_gif(frames: Iterable[np.ndarray], file: Path, shown: Sequence[float]) -> None:
