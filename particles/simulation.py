@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import particles
-from particles import distributed, flows, signals
+from particles import distributed, flows, memory, signals
 from particles.checks import number_of, path_of
 from particles.cloud import Cloud
 from particles.data import Data
@@ -34,6 +35,7 @@ from particles.flows import Flow
 from particles.losses import Loss
 from particles.losses import loss as loss_of
 from particles.progress import Progress
+from particles.record import forecast
 from particles.record import recorder as recorder_module
 from particles.record.memory import MemoryStore
 from particles.record.quantity import Moment, Quantity
@@ -95,7 +97,9 @@ def simulate(
         ArgumentError: a t_end that is not positive, recorders that clash.
         ShapeError, DataError, UnknownNameError, StepError: a problem that does not fit together.
         DivergenceError: a risk that diverges; frames up to the last good one are kept.
-        RunExistsError, RunMismatchError, StorageError: a directory that holds a run, another one, or cannot be used.
+        RunExistsError, RunMismatchError, StorageError: a directory that holds a run, another one, or cannot be used; or
+            a disk with less room than the run will take.
+        TooLargeError: more than memory holds.
         KeyboardInterrupt: after Ctrl-C, with everything up to there committed; SIGTERM and SIGHUP then end the process.
     """
     t_end = number_of("t_end", t_end)
@@ -118,15 +122,21 @@ def simulate(
                 return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
         here.once(lambda: check_free(record, force))  # before any work is done
     field = _field(cloud, data, scaling, loss, backend, linearised)
+    _check_memory(field, flow)
     flow = flow.prepare(field, check_stability)
     series = [Series(recorder, field) for recorder in recorders or [Recorder()]]
     recorder_module.check(series)
     specs = {name: spec for s in series for name, spec in s.specs(field).items()}
-    parts = (_setup(field, flow, series, t_end), _constants(field, series), specs)
+    frames, constants = forecast.bytes_of_frames(series, field, flow, t_end), _constants(field, series)
+    if record is None:
+        memory.check(frames, "the frames of a run in memory", "record fewer, or on disk: record=…")
+    parts = (_setup(field, flow, series, t_end), constants, specs)
     state = flow.start(field)  # before anything is written: a start that diverges leaves nothing behind
     if record is None:
         store = MemoryStore(*parts, world=field.world)
     else:
+        wanted = forecast.bytes_on_disk(frames, constants, field, flow.pack(state))
+        here.once(lambda: _announce(record, wanted, progress))
         store = DiskStore.create(record, *parts, force=force, world=field.world)
     with contextlib.closing(store):
         return _Loop(field, flow, state, series, store).run(t_end, progress)
@@ -290,17 +300,19 @@ def _continue(
     """Go on from the checkpoint of a store, with a field (and a flow and recorders, if given) that must be its own."""
     setup = store.setup
     _check_same(setup, field, flow)
-    saved = store.checkpoint(rows=(field.share.first, field.share.last))
     flow = flows.from_dict(setup["flow"])
+    _check_memory(field, flow)
     series = [Series(recorder_module.from_dict(parts, own), field) for parts in setup["recorders"]]
     if recorders is not None and [Series(r, field).to_dict() for r in recorders] != [s.to_dict() for s in series]:
         raise RunMismatchError("the run records other things", "pass the same recorders, or choose another directory")
     t_end = number_of("t_end", setup["t_end"] if t_end is None else t_end)
+    saved = store.checkpoint(rows=(field.share.first, field.share.last))
     if saved is None:  # it was killed before its first commit
         state = flow.start(field)
     else:
-        parts = {k.removeprefix("flow."): v for k, v in saved.items() if k.startswith("flow.")}
-        state = flow.unpack(_moved(parts, field.kernels.to_device))
+        names = [name for name in saved if name.startswith("flow.")]  # taken out, so that the state alone holds them
+        parts = ((name.removeprefix("flow."), saved.pop(name)) for name in names)
+        state = flow.unpack(_moved(dict(parts), field.kernels.to_device))
     if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
         store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), **_backend(setup, field, flow, state)})
     if saved is not None:
@@ -314,6 +326,22 @@ def _continue(
         # A frame that is there only because the run ended is none of the longer run's.
         store.rewind({s.name: saved[f"fired.{s.name}"] for s in series})
     return _Loop(field, flow, state, series, store).run(t_end, progress)
+
+
+def _check_memory(field: Field, flow: Flow) -> None:
+    """See that what the flow will hold besides θ_0 fits into memory; on a device it is there."""
+    if field.kernels.xp is np:
+        what = f"the flow {flow.name!r} of {len(field.theta0)} particles"
+        remedy = "take Euler(dt), which holds the least, float32, or fewer particles; or share them out over machines"
+        memory.check((flow.clouds - 1) * field.theta0.nbytes, what, remedy)
+
+
+def _announce(record: Path, wanted: int, progress: bool) -> None:
+    """Say what a run will write where it is much, and refuse what the disk does not hold."""
+    forecast.check_disk(record, wanted)
+    if progress and wanted > forecast.TOLD:
+        with contextlib.suppress(OSError):  # a terminal that has gone
+            print(f"writes about {memory.size(wanted)} to {record}", file=sys.stderr, flush=True)
 
 
 def _field(cloud: Cloud, data: Data, scaling: Scaling, loss: Loss | str, backend: str, linearised: bool) -> Field:

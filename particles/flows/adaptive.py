@@ -57,6 +57,7 @@ class Adaptive:
     first_step: float | None = None
 
     name: ClassVar[str] = "adaptive"
+    clouds: ClassVar[int] = 13  # arrays (m, p) that are there at once, θ_0 among them
     tableau = BOGACKI_SHAMPINE
 
     def __post_init__(self):
@@ -67,6 +68,9 @@ class Adaptive:
     def prepare(self, field: Field, check_stability: bool = True) -> Adaptive:
         """The flow itself: it keeps within the stability limit by its error control."""
         return self
+
+    def steps(self, t_end: float) -> None:
+        """The number of steps to a time, which is not known: the flow chooses them."""
 
     def start(self, field: Field) -> AdaptiveState:
         """The state at t = 0."""

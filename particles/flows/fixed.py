@@ -43,6 +43,7 @@ class FixedStep:
     dt: float | None = None
 
     name: ClassVar[str]
+    clouds: ClassVar[int]  # arrays (m, p) that are there at once, θ_0 among them
     tableau: ClassVar[Tableau]
 
     def __post_init__(self):
@@ -66,6 +67,10 @@ class FixedStep:
                 f"take dt ≤ {0.9 * limit:.2g}, leave dt out, or pass check_stability=False to see it diverge",
             )
         return self
+
+    def steps(self, t_end: float) -> int:
+        """The number of steps to a time."""
+        return self._step_of(t_end)
 
     def start(self, field: Field) -> FixedState:
         """The state at t = 0."""
@@ -146,7 +151,7 @@ class FixedStep:
 class Euler(FixedStep):
     """Explicit Euler, δ ← δ + dt v: gradient descent of rate η = dt/(m α²) on the risk."""
 
-    name = "euler"
+    name, clouds = "euler", 4
     tableau = EULER
 
 
@@ -154,7 +159,7 @@ class Euler(FixedStep):
 class Heun(FixedStep):
     """Heun's method, of order 2."""
 
-    name = "heun"
+    name, clouds = "heun", 6
     tableau = HEUN
 
 
@@ -162,5 +167,5 @@ class Heun(FixedStep):
 class RungeKutta4(FixedStep):
     """The classical Runge-Kutta method, of order 4."""
 
-    name = "rk4"
+    name, clouds = "rk4", 9
     tableau = RK4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from particles import flows
-from particles.checks import path_of
-from particles.cloud import Cloud
+from particles.checks import dtype_of, path_of
+from particles.cloud import Cloud, Rows
 from particles.errors import ArgumentError, DamagedRunError, UnknownNameError
 from particles.record.store import Store, in_series
 from particles.scaling import Scaling
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
     from particles.data import Data
 
 _LAST = ("displacement_rms", "displacement_median", "displacement_max", "kernel_drift")
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The particles at the start of a run as rows to be read."""
+
+    store: Store
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        return self.store.rows("theta0", first, last)
 
 
 class Run:
@@ -166,10 +180,11 @@ class Run:
         """Whether this is the flow of the linearised model."""
         return bool(self.setup.get("linearised", False))
 
-    @property
+    @cached_property
     def cloud0(self) -> Cloud:
-        """The particles at the start."""
-        return self._cloud(self._read("theta0"))
+        """The particles at the start, read when they are asked for, all or by rows."""
+        setup = self.setup
+        return self._cloud(_Start(self._store, (setup["m"], setup["p"]), dtype_of(setup["dtype"])))
 
     @property
     def cloud(self) -> Cloud:
@@ -183,9 +198,9 @@ class Run:
         state = flow.unpack({k.removeprefix("flow."): v for k, v in checkpoint.items() if k.startswith("flow.")})
         end = float(self.t[-1])  # the adaptive flow may have passed the last frame
         _, displacement = flow.at(state, end if flow.covers(state, end) else None)
-        return self._cloud(self._read("theta0") + displacement)
+        return self._cloud(self.cloud0.theta + displacement)
 
-    def _cloud(self, theta: np.ndarray) -> Cloud:
+    def _cloud(self, theta: np.ndarray | Rows) -> Cloud:
         try:
             return Cloud(theta, self._unit or self.unit, self.setup["bias"])
         except UnknownNameError as error:
