@@ -161,6 +161,25 @@ def test_float32_sums_of_many_terms_are_flushed_into_float64(c):
     np.testing.assert_allclose(k.drift(particle, sample.repeat(count, axis=0), weights)[0, 0], exact, rtol=rtol)
 
 
+@each_precision
+def test_the_terms_of_a_block_are_added_first_to_last(dtype):
+    """Of numbers from 1 to 10¹⁰ any other order, or several sums side by side, has other bits. σ(z) = z = 1 here."""
+    rng = np.random.default_rng(0)
+    terms = (rng.choice([-1.0, 1.0], 250) * 10 ** rng.uniform(0, 10, 250)).astype(dtype)
+    in_order = terms.dtype.type(0)
+    for term in terms:
+        in_order += term
+    k, one = kernels.load("cpu", "relu", dtype), np.ones((1, 2), dtype)
+    theta = np.zeros((500, 3), dtype)  # without a bias; the second half of the cloud is a sum of its own, here of zeros
+    theta[:, 1] = 1
+    theta[:250, 0] = terms
+    assert k.predict(theta, one)[0] == in_order
+    assert k.drift(theta[:1], one.repeat(250, axis=0), terms)[0, 0] == in_order
+    u, still = np.zeros_like(theta), theta.copy()
+    u[:, 0], still[:, 0] = theta[:, 0], 0
+    assert k.push(still, u, one)[0] == in_order
+
+
 def test_a_kernel_is_compiled_once_for_each_unit_dimension_and_precision():
     k = kernels.load("cpu", "tanh")
     theta, x = np.ones((3, 4)), np.ones((2, 2))
