@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from particles import durable
 from particles.errors import DamagedRunError, RunExistsError, StorageError
 from particles.record.disk import DiskStore, check_free, is_run
+from particles.record.files import lock
 from particles.record.store import ArraySpec
 
 M = 4
@@ -188,6 +190,26 @@ def test_a_second_writer_is_refused(tmp_path):
     store = DiskStore.open(tmp_path / "a.run", writable=True)
     assert_holds(store, 2)
     store.close()
+
+
+def test_another_process_is_refused_until_the_writer_is_killed(tmp_path):
+    create(tmp_path / "a.run").close()
+    holds, ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        held = lock(tmp_path / "a.run")
+        os.write(ready, b"x")
+        signal.pause()
+        os._exit(held.closed)
+    os.read(holds, 1)
+    try:
+        with pytest.raises(StorageError, match=r"being written by another process.*another path"):
+            DiskStore.open(tmp_path / "a.run", writable=True)
+        DiskStore.open(tmp_path / "a.run")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    DiskStore.open(tmp_path / "a.run", writable=True).close()
 
 
 def test_a_store_that_is_open_for_reading_cannot_write(tmp_path):
