@@ -161,7 +161,7 @@ def test_a_resume_after_a_crash_ends_in_the_same_bytes(log, folder, finished):
 @pytest.mark.slow
 def test_every_crash(log, folder, finished):
     assert not wrong_disks(log, kills(log), folder, finished)
-    assert not wrong_disks(log, power_cuts(log, seed=2, drawn=8), folder, finished)
+    assert not wrong_disks(log, power_cuts(log, seed=2, drawn=2), folder, finished)
 
 
 # The same without a barrier: what the checker must be able to see.
