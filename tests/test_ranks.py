@@ -284,7 +284,7 @@ def end(now):
     return now.t
 
 simulation.COMMIT_EVERY = 0.0
-simulation.COMMIT_SHARE = 1.0
+simulation.COMMIT_SHARE = float("inf")  # a commit at each look
 more = pt.record.Recorder(pt.every(steps=1), [pt.record.Quantity("end", end)], "ends")
 run_of(1000, record=folder, more=[more])
 """

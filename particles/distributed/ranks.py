@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -232,6 +233,7 @@ class MpiWorld(World):
         sys.stdout.flush()
         if text:
             print(text, file=sys.__stderr__, flush=True)
+        _drained(sys.__stdout__, sys.__stderr__)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stderr__.fileno())  # MPI has no more to say
         MPI.COMM_WORLD.Abort(code)
 
@@ -272,6 +274,20 @@ def _outer() -> World:
                 f"start them with mpiexec -n {os.environ[name]} python -m mpi4py -m particles …",
             )
     return ALONE
+
+
+def _drained(*streams: TextIO) -> None:
+    """Wait until somebody has read what was written: the end of all ranks would be quicker, and lose it."""
+    late = time.perf_counter() + PATIENCE
+    for stream in streams:
+        with contextlib.suppress(OSError, ImportError):  # closed, or no system that says how much is left in a pipe
+            import fcntl
+            import termios
+
+            left = bytearray(stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode).to_bytes(4, sys.byteorder))
+            while any(left) and time.perf_counter() < late:
+                fcntl.ioctl(stream.fileno(), termios.FIONREAD, left)
+                time.sleep(0.05)  # once more at the end, for who has read it to hand it on
 
 
 def _head(data: np.ndarray) -> np.ndarray:
