@@ -11,12 +11,13 @@ What a step of the Euler flow costs on R ranks, each with a core of its own and 
 
     seconds = fixed + s n / rate  +  ⌈log2 R⌉ (3 latency + 16 n / bandwidth)
 
-`python -m particles.bench.ranks` measures the constants, and the steps of 1 to 4 ranks beside it. With the rate of one
-core of a Zen 4 machine, 3.5e9 pairs of a particle and a sample a second (float64, d = 2), and of a network 2 µs and
-10 GB/s, m = 10^12 particles and n = 1000 samples take 290 s a step on 10^3 ranks and 29 s on 10^4, of which messages
-are 0.1 ms: they would be a tenth at 3500 particles a rank, m = 3.5·10^7 on 10^4. What bounds m is memory: θ_0, δ and θ,
-whose place the velocity takes, are 72 bytes a particle of three float64 numbers, 72 TB in all, 7.2 GB a rank on 10^4.
-There are 476 838 groups then, 47 or 48 a rank, so that shares differ by two per cent.
+`python -m particles.bench.ranks` measures the constants, and the steps of 1 to 4 ranks beside it: on two quiet cores
+they agreed within 12 %, also of ranks that share a core. With the rate of such a core (Zen 4), 6.3e9 pairs of particle
+and sample a second (float64, d = 2), and of a network 2 µs and 10 GB/s, m = 10^12 particles and n = 1000 samples take
+160 s a step on 10^3 ranks and 16 s on 10^4, of which messages are 0.1 ms: they would be a tenth at 6000 particles a
+rank, m = 6·10^7 on 10^4. What bounds m is memory: θ_0, δ and θ, whose place the velocity takes, are 72 bytes a particle
+of three float64 numbers, 72 TB in all, 7.2 GB a rank on 10^4. There are 476 838 groups then, 47 or 48 a rank, so that
+shares differ by two per cent.
 
 This assumes what could not be tried here: ranks whose messages do not get into each other's way, no rank slower than
 the others, and time for frames and commits apart (a frame of all particles is as large as the cloud).
