@@ -220,27 +220,39 @@ class DiskStore(Store):
     # Reading.
 
     def _frames(self, name: str, start: int, stop: int) -> np.ndarray:
-        values = self._values(name, slice(start, stop))
+        values = self._values(self._array(name), slice(start, stop))
         if len(values) != stop - start:
             raise StorageError(f"{self.path} was rewound by its writer meanwhile", "refresh the run and read again")
         return values
 
     def _constant(self, name: str) -> np.ndarray:
-        return self._values(name, ...)
+        array = self._array(name)
+        return self._rows(name, 0, array.shape[0], None) if array.ndim else self._values(array, ...)
 
     def _rows(self, name: str, first: int, last: int, frame: int | None) -> np.ndarray:
-        rows = slice(first, last)
-        return self._values(name, rows) if frame is None else self._values(name, (slice(frame, frame + 1), rows))[0]
+        array = self._array(name)
+        axis, before = (0, ()) if frame is None else (1, (slice(frame, frame + 1),))
+        length, last = array.chunks[axis], min(last, array.shape[axis])
+        rows = np.empty((max(last - first, 0), *array.shape[axis + 1 :]), array.dtype)
+        for start in range(first - first % length, last, length):  # a chunk is all that is held beside the rows
+            begin, end = max(first, start), min(start + length, last)
+            values = self._values(array, (*before, slice(begin, end)))
+            rows[begin - first : end - first] = values if frame is None else values[0]
+        return rows
 
-    def _values(self, name: str, where: Any) -> np.ndarray:
+    def _array(self, name: str) -> zarr.Array:
         with storage_errors(self.path):
             try:
-                array = zarr.open_group(self._reader, mode="r", zarr_format=3)[name]
+                return zarr.open_group(self._reader, mode="r", zarr_format=3)[name]
             except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
                 raise DamagedRunError(f"{self.path / HEAD} is damaged ({error})", REMEDY) from error
+
+    def _values(self, array: zarr.Array, where: Any) -> np.ndarray:
+        with storage_errors(self.path):
             try:
                 return np.asarray(array[where])
             except _BAD_CHUNK as error:
+                name = array.basename
                 if name in self.constant_dims:
                     problem = f"array {name!r} of {self.path} has a damaged or missing chunk"
                     raise DamagedRunError(problem, REMEDY) from error
