@@ -14,7 +14,9 @@ import contextlib
 import math
 from dataclasses import dataclass
 
-from particles.checks import count_of, number_of
+import numpy as np
+
+from particles.checks import count_of, floats_of, number_of
 from particles.errors import ArgumentError
 
 
@@ -73,7 +75,7 @@ class Scaling:
         """α μ = 1/m, the weight of one particle in the tangent kernel, the same for every scaling."""
         return 1 / count_of("m", m)
 
-    # Clocks. Each converts a duration on another clock to one on the project's, t, or back.
+    # Clocks. Each converts a duration on another clock to one on the project's, t, or back; an array of them as well.
 
     def time_of_gradient_descent(self, rate: float, m: int) -> float:
         """The duration dt = m α² η of one gradient-descent step θ ← θ - η ∇R of rate η."""
@@ -96,12 +98,15 @@ class Scaling:
         return _finite("the time", m * self.alpha(m) ** 2 * _any("the time", t_raw))
 
 
-def _any(what: str, value: object) -> float:
+def _any(what: str, value: object) -> float | np.ndarray:
+    """A finite number, or an array of them, as `run.t` is."""
+    if getattr(value, "ndim", 0):
+        return _finite(what, floats_of(what, value))
     return number_of(what, value, least=-math.inf)
 
 
-def _finite(what: str, value: float) -> float:
-    if not math.isfinite(value):
+def _finite(what: str, value: float | np.ndarray) -> float | np.ndarray:
+    if not np.isfinite(value).all():
         raise ArgumentError(f"{what} is beyond floating point", "take a gamma, a factor or a time that is less extreme")
     return value
 

@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,11 +25,11 @@ import numpy as np
 
 import particles
 from particles import distributed, flows, memory, signals
-from particles.checks import number_of, path_of
+from particles.checks import count_of, flag_of, instance_of, number_of, path_of, row_of
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.distributed import as_bytes
-from particles.errors import ArgumentError, DivergenceError, RunMismatchError, UnknownNameError
+from particles.errors import ArgumentError, DamagedRunError, DivergenceError, RunMismatchError, UnknownNameError
 from particles.field import Field, LinearisedField
 from particles.flows import Flow
 from particles.losses import Loss
@@ -103,12 +103,16 @@ def simulate(
         KeyboardInterrupt: after Ctrl-C, with everything up to there committed; SIGTERM and SIGHUP then end the process.
     """
     t_end = number_of("t_end", t_end)
+    flags = {"linearised": linearised, "resume": resume, "force": force}
+    for name, flag in {**flags, "check_stability": check_stability, "progress": progress}.items():
+        flag_of(name, flag)
     flow = flows.flow(flow)
-    recorders = [recorders] if isinstance(recorders, Recorder) else recorders
-    if not all(isinstance(each, Recorder) for each in recorders or ()):
-        raise ArgumentError(f"the recorders are {recorders!r}", "give Recorder(trigger, quantities), or a list of them")
+    if recorders is not None:
+        recorders = [recorders] if isinstance(recorders, Recorder) else recorders
+        recorders = list(row_of("the recorders", recorders, partial(instance_of, kind=Recorder)))
     if record is not None:
         from particles.record.disk import DiskStore, check_free, is_run
+        from particles.record.head import check_setup
 
         record = path_of("record", record)
         if resume and force:
@@ -117,6 +121,7 @@ def simulate(
         if resume and here.once(lambda: is_run(record)):
             own = [q for r in recorders or () for q in r.quantities or () if isinstance(q, Quantity)]
             with contextlib.closing(DiskStore.open(record, writable=True, world=here)) as store:
+                check_setup(record, store.setup)
                 same = store.setup["backend"] if backend == "auto" else backend
                 field = _field(cloud, data, scaling, loss, same, linearised)
                 return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
@@ -166,11 +171,13 @@ def resume(
         RunMismatchError: a unit or a loss other than the run's.
     """
     from particles.record.disk import DiskStore
+    from particles.record.head import check_setup
 
     path, here = path_of("the run", path), distributed.world()
     with contextlib.closing(DiskStore.open(path, writable=True, world=here)) as store:
         run = Run(store, unit=unit)
         setup = run.setup
+        check_setup(path, setup)
         try:
             loss = loss_of(setup["loss"]) if loss is None else loss
         except UnknownNameError as error:
@@ -312,7 +319,7 @@ def _continue(
     else:
         names = [name for name in saved if name.startswith("flow.")]  # taken out, so that the state alone holds them
         parts = ((name.removeprefix("flow."), saved.pop(name)) for name in names)
-        state = flow.unpack(_moved(dict(parts), field.kernels.to_device))
+        state = _unpacked(flow, field, dict(parts))
     if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
         store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), **_backend(setup, field, flow, state)})
     if saved is not None:
@@ -321,11 +328,32 @@ def _continue(
             return Run(store, unit=field.cloud.unit)
         if not flow.covers(state, t_end):
             raise ArgumentError(f"the run has come to t={flow.t(state):g} already", f"give a t_end beyond {t_end:g}")
+        marks = {kind: {s.name: saved.get(f"{kind}.{s.name}") for s in series} for kind in ("goal", "fired")}
+        for each in (*marks["goal"].values(), *marks["fired"].values()):
+            count_of("a mark of the checkpoint", each, least=0)
         for s in series:
-            s.next_goal = saved[f"goal.{s.name}"]
+            s.next_goal = marks["goal"][s.name]
         # A frame that is there only because the run ended is none of the longer run's.
-        store.rewind({s.name: saved[f"fired.{s.name}"] for s in series})
+        store.rewind(marks["fired"])
     return _Loop(field, flow, state, series, store).run(t_end, progress)
+
+
+def _unpacked(flow: Flow, field: Field, parts: Mapping) -> object:
+    """The state of a checkpoint, of which every array has a row for each particle here.
+
+    Raises:
+        DamagedRunError: one that is not of this flow and this cloud.
+    """
+    try:
+        state = flow.unpack(_moved(parts, field.kernels.to_device))
+        shapes = {np.shape(value) for value in parts.values()} - {()}
+        if shapes != {field.theta0.shape}:
+            raise ValueError(f"arrays of shape {shapes}")
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamagedRunError(
+            f"the checkpoint is not one of this run ({error})", "run again with force=True"
+        ) from error
+    return state
 
 
 def _check_memory(field: Field, flow: Flow) -> None:

@@ -242,11 +242,11 @@ def read_summary(folder: str | Path) -> dict | None:
         DamagedRunError: a summary that cannot be read.
     """
     path = Path(folder) / SUMMARY
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedRunError(f"{path} cannot be read ({error})", "remove the folder, or choose another") from error
     if not isinstance(summary, dict) or "name" not in summary:
         raise DamagedRunError(f"{path} is not the summary of a study", "remove the folder, or choose another")

@@ -407,7 +407,7 @@ def test_a_second_writer_is_refused(tmp_path):
 # Stops.
 
 SLOW = """
-    import os, time
+    import os, signal, time
     from pathlib import Path
     import particles as pt
     FOLDER = Path({folder!r})
@@ -417,6 +417,7 @@ SLOW = """
             time.sleep(300)
         return a / 3
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without
         try:
             pt.sweep(slow, {{"a": range(6)}}, 1, workers=2, record=FOLDER / "record")
         except KeyboardInterrupt as stop:

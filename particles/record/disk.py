@@ -14,6 +14,7 @@ first of them, which alone holds the lock and sweeps, replaces the record.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import zarr
 
-from particles import durable
+from particles import durable, memory
 from particles.distributed import ALONE, World
 from particles.errors import DamagedRunError, StorageError
 from particles.record import layout
@@ -220,7 +221,9 @@ class DiskStore(Store):
     # Reading.
 
     def _frames(self, name: str, start: int, stop: int) -> np.ndarray:
-        values = self._values(self._array(name), slice(start, stop))
+        array = self._array(name)
+        _check_memory(name, stop - start, array, 0)
+        values = self._values(array, slice(start, stop))
         if len(values) != stop - start:
             raise StorageError(f"{self.path} was rewound by its writer meanwhile", "refresh the run and read again")
         return values
@@ -233,6 +236,7 @@ class DiskStore(Store):
         array = self._array(name)
         axis, before = (0, ()) if frame is None else (1, (slice(frame, frame + 1),))
         length, last = array.chunks[axis], min(last, array.shape[axis])
+        _check_memory(name, max(last - first, 0), array, axis)
         rows = np.empty((max(last - first, 0), *array.shape[axis + 1 :]), array.dtype)
         for start in range(first - first % length, last, length):  # a chunk is all that is held beside the rows
             begin, end = max(first, start), min(start + length, last)
@@ -244,7 +248,7 @@ class DiskStore(Store):
         with storage_errors(self.path):
             try:
                 return zarr.open_group(self._reader, mode="r", zarr_format=3)[name]
-            except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+            except (ValueError, LookupError, TypeError, ArithmeticError, FileNotFoundError) as error:
                 raise DamagedRunError(f"{self.path / HEAD} is damaged ({error})", REMEDY) from error
 
     def _values(self, array: zarr.Array, where: Any) -> np.ndarray:
@@ -352,6 +356,11 @@ class DiskStore(Store):
             array[count:] = array.fill_value
         if array.shape[0] != count:
             array.resize((count, *array.shape[1:]))
+
+
+def _check_memory(name: str, count: int, array: zarr.Array, axis: int) -> None:
+    """See that so many entries along an axis of an array fit into memory, with all behind it."""
+    memory.check(count * math.prod(array.shape[axis + 1 :]) * array.dtype.itemsize, f"the array {name!r}")
 
 
 def _damage(root: Path, name: str, array: zarr.Array, frames: slice) -> DamagedRunError:

@@ -133,12 +133,23 @@ def has_lock(root: Path) -> bool:
     return (root / _LOCK).is_file()
 
 
+def refuse_link(directory: Path) -> None:
+    """Never write through a link: what it leads to is somebody else's.
+
+    Raises:
+        StorageError: a directory of a run that is a link.
+    """
+    if directory.is_symlink():
+        raise StorageError(f"{directory} is a link", "put what it leads to in its place")
+
+
 def lock(root: Path) -> BinaryIO:
     """The right to write to a run, held until the file is closed or the process ends, however it ends.
 
     Raises:
-        StorageError: another process, or another store of this one, holds it.
+        StorageError: another process, or another store of this one, holds it; or its place is a link.
     """
+    refuse_link(root / ASIDE)
     durable.make_directory(root / ASIDE)
     if not has_lock(root):
         durable.write(root / _LOCK, [])

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from particles.errors import DamagedRunError, ParticlesError, StorageError
+from particles.record.files import refuse_link
+from particles.record.schema import ARRAY, CHECKPOINT, FRAMES, SETUP, misfit
 from particles.record.store import PARTICLE, ArraySpec, clocks
 
 FORMAT = 2
@@ -129,12 +131,31 @@ def load(root: Path) -> Head:
             document["consolidated_metadata"]["metadata"],
         )
         for meta in head.arrays.values():
+            chunks = [] if misfit(meta, ARRAY, "") else meta["chunk_grid"]["configuration"]["chunk_shape"]
+            if wrong := misfit(meta, ARRAY, "an array") or (0 in chunks and "an array has empty chunks"):
+                raise ValueError(wrong)
             if [codec["name"] for codec in meta["codecs"]] != _CODECS:
                 raise ValueError("chunks without a checksum")
-        head.specs()
-    except (KeyError, TypeError, ValueError, AttributeError, ParticlesError) as error:
+        wrong = misfit(head.frames, FRAMES, "frames") or misfit(head.checkpoint, CHECKPOINT, "checkpoint")
+        if wrong or not isinstance(head.setup, dict):
+            raise ValueError(wrong or "the set-up is no object")
+        head.constant_dims(), head.particles()
+        series = {spec.series for spec in head.specs().values()} | {""}
+        if head.frames.keys() != series:
+            raise ValueError("the series are not those of the arrays")
+    except (LookupError, TypeError, ValueError, AttributeError, ParticlesError) as error:
         raise DamagedRunError(f"{path} is not the record of a run ({error!r})", REMEDY) from error
     return head
+
+
+def check_setup(root: Path, setup: Mapping[str, Any]) -> None:
+    """See that a set-up is one of a simulation, before anything is made of it.
+
+    Raises:
+        DamagedRunError: something that is missing, or of another type.
+    """
+    if wrong := misfit(setup, SETUP, "the set-up"):
+        raise DamagedRunError(f"{root / HEAD} is not the record of a simulation ({wrong})", REMEDY)
 
 
 def check_array_files(root: Path, head: Head) -> None:
@@ -145,6 +166,7 @@ def check_array_files(root: Path, head: Head) -> None:
     """
     for name, expected in head.arrays.items():
         path = root / name / HEAD
+        refuse_link(path.parent)
         found = load_json(path)
         framed = "series" in expected["attributes"]
         try:
@@ -170,7 +192,7 @@ def load_json(path: Path) -> dict[str, Any]:
             raise ValueError("no JSON object")
     except FileNotFoundError:
         raise DamagedRunError(f"{path} is missing", REMEDY) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedRunError(f"{path} is damaged ({error})", REMEDY) from error
     return document
 

@@ -214,6 +214,8 @@ class Run:
         from particles.data import Data
 
         known = self._store.constant_dims
+        if not {"x", "y"} <= known.keys():
+            raise DamagedRunError(f"{self.path} has lost its samples", "bring it back from a copy")
         arrays = {k: self._read(k) for k in ("x", "y", "x_test", "y_test", "teacher") if k in known}
         return Data(**arrays, **{"name": "data", **self.setup.get("data", {})})
 
@@ -266,5 +268,8 @@ def open(path: str | PathLike[str], unit: Unit | None = None) -> Run:
         DamagedRunError: a metadata file that is cut or changed.
     """
     from particles.record.disk import DiskStore
+    from particles.record.head import check_setup
 
-    return Run(DiskStore.open(path_of("the run", path)), unit)
+    store = DiskStore.open(path_of("the run", path))
+    check_setup(store.path, store.setup)
+    return Run(store, unit)

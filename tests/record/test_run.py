@@ -26,6 +26,13 @@ SETUP = {
     "bias": False,
     "dtype": "float64",
     "scaling": {"gamma": 0.5, "factor": 1.0},
+    "loss": "squared",
+    "linearised": False,
+    "flow": {"name": "euler", "dt": 0.1},
+    "backend": "reference",
+    "t_end": 1.0,
+    "recorders": [],
+    "data": {"name": "circle", "columns": []},
 }
 SPECS = {
     "risk": ArraySpec("risk", description="the risk <R>"),
