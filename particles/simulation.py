@@ -328,14 +328,17 @@ def _continue(
             return Run(store, unit=field.cloud.unit)
         if not flow.covers(state, t_end):
             raise ArgumentError(f"the run has come to t={flow.t(state):g} already", f"give a t_end beyond {t_end:g}")
-        marks = {kind: {s.name: saved.get(f"{kind}.{s.name}") for s in series} for kind in ("goal", "fired")}
-        for each in (*marks["goal"].values(), *marks["fired"].values()):
-            count_of("a mark of the checkpoint", each, least=0)
+        goals, fired = (_marks(saved, kind, series) for kind in ("goal", "fired"))
         for s in series:
-            s.next_goal = marks["goal"][s.name]
+            s.next_goal = goals[s.name]
         # A frame that is there only because the run ended is none of the longer run's.
-        store.rewind(marks["fired"])
+        store.rewind(fired)
     return _Loop(field, flow, state, series, store).run(t_end, progress)
+
+
+def _marks(saved: Mapping, kind: str, series: list[Series]) -> dict[str, int]:
+    """The marks of one kind of a checkpoint, one a series: the goal that comes next, or how many frames have fired."""
+    return {s.name: count_of("a mark of the checkpoint", saved.get(f"{kind}.{s.name}"), least=0) for s in series}
 
 
 def _unpacked(flow: Flow, field: Field, parts: Mapping) -> object:

@@ -302,14 +302,14 @@ MUTANTS = [
     Mutant(
         "resume without a rewind",
         "simulation.py",
-        '        store.rewind({s.name: saved[f"fired.{s.name}"] for s in series})\n',
+        "        store.rewind(fired)\n",
         "",
         "test_matrix.py::test_to_t_and_on_is_to_2t[adaptive-NTK-relu-squared-float64-planar-times-network]",
     ),
     Mutant(
         "resume with the first goals",
         "simulation.py",
-        '            s.next_goal = saved[f"goal.{s.name}"]\n',
+        "            s.next_goal = goals[s.name]\n",
         "            pass\n",
         "test_matrix.py::test_to_t_and_on_is_to_2t[adaptive-NTK-relu-squared-float64-planar-times-network]",
     ),
