@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from particles.checks import count_of, path_of
+from particles.checks import count_of, function_of, instance_of, path_of, row_of, text_of
 from particles.distributed import ALONE, World, world
-from particles.errors import ArgumentError, ShapeError, SweepError, missing_extra, unknown_name
+from particles.errors import ArgumentError, ShapeError, SweepError, missing_extra, shown, unknown_name
 from particles.progress import Progress
 from particles.record.cells import Axes, Cell, CellFiles, read_axes, read_cells
 from particles.workers import outcomes
@@ -127,7 +127,8 @@ def cells(
     progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """What `sweep` labels, of the same arguments: an array a name, with the axes of the grid, the seeds, its own."""
-    if errors not in ("raise", "keep"):
+    function_of("the function", function)
+    if text_of("errors", errors) not in ("raise", "keep"):
         raise unknown_name("way with errors", errors, ("raise", "keep"))
     among = ALONE if isinstance(executor, Executor) else world()
     work = _Work(function, _axes(grid, seeds), cost)
@@ -164,7 +165,11 @@ class _Work:
     weight: float = 0.0
 
     def __post_init__(self):
-        if self.cost is not None and not all(_positive(value) for value in self.axes.get(self.cost, [None])):
+        if (
+            self.cost is not None
+            and text_of("the cost", self.cost)
+            and not all(_positive(value) for value in self.axes.get(self.cost, [None]))
+        ):
             raise ArgumentError(f"the cost is {self.cost!r}", "name an axis of positive numbers")
 
     @cached_property
@@ -252,24 +257,32 @@ def _kept(work: _Work, record: str | Path | None, force: bool, among: World) -> 
 
 def _axes(grid: Mapping[str, Sequence], seeds: int | Sequence[int]) -> dict[str, tuple]:
     """The axes of a sweep, the seeds last, as plain values."""
-    axes = {name: _axis(name, values) for name, values in grid.items()}
+    axes = {
+        text_of("an axis", name): _axis(name, each) for name, each in instance_of("the grid", grid, Mapping).items()
+    }
     if SEED in axes or ERROR in axes:
         raise ArgumentError(f"an axis is called {SEED if SEED in axes else ERROR!r}", "give it another name")
-    axes[SEED] = _axis(SEED, seeds if np.ndim(seeds) else range(count_of("the number of seeds", seeds)))
+    several = isinstance(seeds, (Sequence, np.ndarray)) and not isinstance(seeds, str)
+    axes[SEED] = _axis(SEED, seeds if several else range(count_of("the number of seeds", seeds)))
     if not all(type(seed) is int for seed in axes[SEED]):
-        raise ArgumentError(f"the seeds are {seeds!r}", "give integers, or how many")
+        raise ArgumentError(f"the seeds are {shown(seeds)}", "give integers, or how many")
     return axes
 
 
 def _axis(name: str, values: Sequence) -> tuple:
+    values = (
+        values
+        if isinstance(values, np.ndarray)
+        else row_of(f"the values of the axis {name!r}", values, lambda _, one: one)
+    )
     try:
-        array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
-    except (TypeError, ValueError):
+        array = np.asarray(values)
+    except Exception:  # of whatever an object among them does
         array = np.empty(0)
     axis = tuple(array.tolist()) if array.ndim == 1 else ()
     mixed = array.dtype.kind == "U" and not all(isinstance(value, str) for value in values)
     if not axis or len(set(axis)) < len(axis) or array.dtype.kind not in "biufU" or mixed or not _finite(axis):
-        raise ArgumentError(f"the axis {name!r} is {values!r}", "give different numbers, finite ones, or strings")
+        raise ArgumentError(f"the axis {name!r} is {shown(values)}", "give different numbers, finite ones, or strings")
     return axis
 
 

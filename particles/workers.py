@@ -59,7 +59,7 @@ def outcomes(
     """
     if isinstance(executor, Executor):
         yield from _as_they_come(executor, function, calls, threads or 1)
-    elif executor not in (None, *KINDS):
+    elif executor is not None and (not isinstance(executor, str) or executor not in KINDS):
         raise unknown_name("executor", executor, KINDS)
     elif executor == "processes" and ranks == 1 and calls:
         _check_can_be_sent(function)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hostile import anything, cases, outcome
+from hostile import anything, outcome
+from hostile import cases as fuzz
 from hypothesis import strategies as st
 
 import particles as pt
@@ -10,14 +11,20 @@ from particles import flows, kernels, laws, losses, memory, theory
 from particles.data import Data
 from particles.fits import exponent
 from particles.record import Recorder, triggers
+from particles.sweeps import cells
 
-EACH = 120
+EACH = 100
 """Cases of each call, in every one of which one or two of its arguments are anything."""
 
 DATA = pt.data.teacher_student(n=6, d=2, teachers=1, seed=0)
 CLOUD = pt.Cloud.gaussian(m=4, d=2, unit="tanh", bias=False, seed=1)
+RELU = pt.Cloud.gaussian(m=4, d=2, unit="relu", bias=False, seed=1)
 THETA, X, R = CLOUD.theta, DATA.x, DATA.y
 REFERENCE = kernels.load("reference", "tanh")
+
+
+def returned(a, seed):
+    return 1.0
 
 
 def simulated(**options):
@@ -61,6 +68,18 @@ CALLS = {
     "push": (REFERENCE.push, {"theta": THETA, "u": THETA, "x": X}),
     "gram": (REFERENCE.gram, {"theta": THETA, "x": X, "x2": X}),
     "tangent_kernel": (theory.tangent_kernel, {"cloud": CLOUD, "x": X}),
+    "operator": (theory.operator, {"cloud": CLOUD, "x": X}),
+    "KernelLimit": (theory.KernelLimit, {"unit": "relu", "variance_c": 1.0, "variance_w": 1.0, "bias": False}),
+    "LinearisedFlow": (theory.LinearisedFlow, {"cloud": CLOUD, "data": DATA, "scaling": pt.NTK, "loss": "squared"}),
+    "relative_scale": (theory.relative_scale, {"cloud": CLOUD, "data": DATA, "scaling": pt.NTK}),
+    "one_step": (theory.one_step, {"cloud": CLOUD, "data": DATA, "scaling": pt.NTK, "dt": 0.01}),
+    "theorem_2_2": (theory.theorem_2_2, {"cloud": CLOUD, "data": DATA, "scaling": pt.NTK, "t": 1.0}),
+    "theorem_2_3": (theory.theorem_2_3, {"cloud": CLOUD, "data": DATA, "scaling": pt.NTK, "t": 1.0}),
+    "path_norm": (theory.path_norm, {"cloud": RELU, "scaling": pt.NTK}),
+    "sweep": (
+        cells,
+        {"function": returned, "grid": {"a": [1]}, "seeds": 1, "executor": None, "errors": "raise", "cost": None},
+    ),
     "exponent": (exponent, {"x": np.array([1.0, 2.0, 4.0]), "values": np.ones((2, 3))}),
     "simulate": (
         simulated,
@@ -91,7 +110,7 @@ def little_memory():
 
 
 @pytest.mark.parametrize("name", CALLS)
-@cases(EACH, data=st.data())
+@fuzz(EACH, data=st.data())
 def test_a_call_with_anything(name, data, tmp_path_factory):
     call, right = CALLS[name]
     wrong = data.draw(st.lists(st.sampled_from(sorted(right)), min_size=1, max_size=2, unique=True))

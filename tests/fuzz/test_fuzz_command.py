@@ -49,7 +49,7 @@ def a_place(tmp_path_factory):
     os.chdir(before)
 
 
-@cases(500, command=st.sampled_from(COMMANDS), words=st.lists(word, max_size=4))
+@cases(300, command=st.sampled_from(COMMANDS), words=st.lists(word, max_size=4))
 def test_any_command_line(a_place, command, words):
     argv = [command, *words]
     if command in NEVER or any(name in argv for name in NEVER):
@@ -63,7 +63,7 @@ def test_any_command_line(a_place, command, words):
     assert (a_place / "a folder" / "kept").read_text() == "mine"
 
 
-@cases(150, name=st.sampled_from(["lazy_vs_moving", "one_step", "all"]), words=st.lists(word, min_size=1, max_size=3))
+@cases(80, name=st.sampled_from(["lazy_vs_moving", "one_step", "all"]), words=st.lists(word, min_size=1, max_size=3))
 def test_any_option_of_a_simulation(a_place, name, words):
     """It is given a folder that it must refuse, so that what is right otherwise does not run."""
     code, _, err = spoken(["run", name, *words, "--out", "a folder"]) if name != "all" else spoken([name, *words])
