@@ -134,7 +134,7 @@ def simulate(
     specs = {name: spec for s in series for name, spec in s.specs(field).items()}
     frames, constants = forecast.bytes_of_frames(series, field, flow, t_end), _constants(field, series)
     if record is None:
-        memory.check(frames, "the frames of a run in memory", "record fewer, or on disk: record=…")
+        memory.check(frames, "keeping the frames of a run in memory", "record fewer, or on disk: record=…")
     parts = (_setup(field, flow, series, t_end), constants, specs)
     state = flow.start(field)  # before anything is written: a start that diverges leaves nothing behind
     if record is None:
@@ -211,13 +211,14 @@ class _Loop:
             try:
                 self._record_start()
                 while True:
-                    self._record_due(t_end)
+                    more = self._record_due(t_end)
                     stop, commit = self._wishes(bool(interrupted))
-                    if stop or self.flow.reached(self.state, t=t_end):
+                    if stop or (not more and self.flow.reached(self.state, t=t_end)):
                         break
                     if commit:
                         self._commit()
-                    self.flow.advance(self.field, self.state, **self._goals(t_end))
+                    if not more:
+                        self.flow.advance(self.field, self.state, **self._goals(t_end))
                     bar.update(self.flow.t(self.state))
                 if not stop:
                     self._record_end(t_end)
@@ -248,21 +249,34 @@ class _Loop:
                 self._record(s, 0.0)
                 self.fired[s.name] += 1
 
-    def _record_due(self, t_end: float) -> None:
-        """Record every series at each of its goals that has been reached; goals that fall on one step are one."""
+    def _record_due(self, t_end: float) -> bool:
+        """Record each series at the first new frame that is due; whether another one is.
+
+        Goals that fall on one step are one frame. A step of the adaptive flow can pass many goals: between two of
+        their frames the loop looks at the keyboard, and commits.
+        """
         for s in self.series:
-            while (goal := s.goal) is not None and self.flow.reached(self.state, step=goal.step, t=goal.t):
-                t, _ = self.flow.at(self.state, goal.t)
-                if (t if goal.t is None else goal.t) > t_end:
-                    break  # the adaptive flow has passed t_end: that frame belongs to a longer run
-                if t > self.last[s.name]:
-                    self._record(s, goal.t)
+            recorded = False
+            while not recorded and (at := self._due(s, t_end)) is not None:
+                if at > self.last[s.name]:
+                    self._record(s, s.goal.t)
                     self.fired[s.name] += 1
+                    recorded = True
                 s.next_goal += 1  # only now: a frame that failed is tried again by a resume
+        return any(self._due(s, t_end) is not None for s in self.series)
+
+    def _due(self, s: Series, t_end: float) -> float | None:
+        """When the next goal of a series was reached; None: it has not been, or only beyond t_end."""
+        goal = s.goal
+        if goal is None or not self.flow.reached(self.state, step=goal.step, t=goal.t):
+            return None
+        t = self.flow.t(self.state, goal.t)
+        # The adaptive flow can have passed t_end: such a frame belongs to a longer run.
+        return t if (t if goal.t is None else goal.t) <= t_end else None
 
     def _record_end(self, t_end: float) -> None:
         for s in self.series:
-            if self.flow.at(self.state, t_end)[0] > self.last[s.name]:
+            if self.flow.t(self.state, t_end) > self.last[s.name]:
                 self._record(s, t_end)
 
     def _record(self, s: Series, t: float | None) -> None:

@@ -13,6 +13,7 @@ from same_bits import assert_same
 import particles as pt
 from particles.errors import ArgumentError, DivergenceError, RunExistsError, RunMismatchError
 from particles.record import Recorder
+from particles.record.disk import DiskStore
 
 T = 0.8
 
@@ -107,6 +108,7 @@ WORKER = """
 import sys
 import particles as pt
 from particles.record import Recorder
+from particles.record.disk import DiskStore
 data = pt.data.teacher_student(n=12, d=2, teachers=2, seed=3)
 cloud = pt.Cloud.gaussian(40, 2, unit="relu", symmetric=True, seed=4)
 import particles.simulation as simulation
@@ -170,6 +172,31 @@ def test_a_recording_that_fails_loses_no_frame(tmp_path):
         assert len(pt.open(path).cloud.theta) == cloud.m
         resumed = pt.resume(path, quantities=mine, progress=False)
         assert_same(pt.simulate(cloud, data, recorders=recorders, **options), resumed)
+
+
+def test_a_run_at_rest_can_be_stopped_between_the_frames_of_one_step(tmp_path, monkeypatch):
+    """Where nothing moves, steps grow without end, and one of them passes any number of frames."""
+    cloud = pt.Cloud.gaussian(8, 2, symmetric=True, seed=1)
+    data = pt.Data(np.ones((3, 2)), np.zeros(3))
+    options = {"scaling": pt.NTK, "flow": "adaptive", "recorders": Recorder(pt.every(time=1), ["risk", "theta"])}
+    options |= {"t_end": 300, "progress": False}
+    append, commit, commits = DiskStore.append, DiskStore.commit, []
+
+    def stopped_at_99(self, series, step, t, values):
+        append(self, series, step, t, values)
+        if t == 99:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("particles.simulation.BUFFER", 0)  # bytes: it commits whatever it has
+    monkeypatch.setattr(DiskStore, "append", stopped_at_99)
+    monkeypatch.setattr(DiskStore, "commit", lambda *a, **b: (commits.append(1), commit(*a, **b)))
+    with pytest.raises(KeyboardInterrupt) as stop:
+        pt.simulate(cloud, data, record=tmp_path / "a.run", **options)
+    monkeypatch.undo()
+    assert list(stop.value.run.t) == list(range(100))
+    assert stop.value.run.step[-1] < 10
+    assert len(commits) > 90  # not of all frames at once
+    assert_same(pt.simulate(cloud, data, **options), pt.resume(tmp_path / "a.run", progress=False))
 
 
 def test_a_time_that_lies_behind_is_refused(tmp_path, monkeypatch):

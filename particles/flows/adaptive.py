@@ -80,9 +80,9 @@ class Adaptive:
         v = field.velocity(still)
         return AdaptiveState(0, 0.0, h, still, v, 0.0, still, v)
 
-    def t(self, state: AdaptiveState) -> float:
-        """The time of a state."""
-        return state.t
+    def t(self, state: AdaptiveState, goal: float | None = None) -> float:
+        """The time of a state; of a goal that it has passed, the goal."""
+        return state.t if goal is None else min(goal, state.t)
 
     def reached(self, state: AdaptiveState, *, step: int | None = None, t: float | None = None) -> bool:
         """Whether a state has come to a goal, given as a number of steps or as a time."""

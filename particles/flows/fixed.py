@@ -76,8 +76,8 @@ class FixedStep:
         """The state at t = 0."""
         return FixedState(0, field.still)
 
-    def t(self, state: FixedState) -> float:
-        """The time of a state."""
+    def t(self, state: FixedState, goal: float | None = None) -> float:
+        """The time of a state, which is when it sees a goal, too."""
         return state.step * self.dt
 
     def reached(self, state: FixedState, *, step: int | None = None, t: float | None = None) -> bool:

@@ -80,7 +80,7 @@ def test_memory_is_looked_at_before_it_is_taken(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 4 * size)
     with pytest.raises(TooLargeError, match=r"'adaptive' of 60000 particles takes 17.3 MB .* free: take Euler"):
         simulate(every(time=0.5), pt.Adaptive(), cloud=cloud)
-    with pytest.raises(TooLargeError, match=r"the frames of a run in memory takes 7.2 MB .*record fewer"):
+    with pytest.raises(TooLargeError, match=r"keeping the frames of a run in memory takes 7.2 MB .*record fewer"):
         simulate(every(time=0.25), pt.Euler(dt=0.25), cloud=cloud)
     assert len(simulate(every(time=0.5), pt.Euler(dt=0.25), cloud=cloud).t) == 3
 
