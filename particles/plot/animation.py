@@ -10,15 +10,17 @@ from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.text import Annotation, Text
 
+from particles.checks import flag_of, number_of, path_of, row_of
 from particles.distributed import world
 from particles.errors import ArgumentError
 from particles.plot import clouds, curves, video
-from particles.plot.projection import Scene, Trajectory, evenly, recorded, scene
+from particles.plot.projection import Scene, Trajectory, evenly, recorded, run_of, scene
 from particles.plot.raster import Crowd
-from particles.plot.style import RC, Look, looks
+from particles.plot.style import RC, Look, label_of, looks
 from particles.progress import Progress
 
 HOLD = 1.5  # seconds for which the last picture stays
+MOST = 10**6  # pictures of an animation, half a day at 24 a second
 DECADES = 4  # of time that are shown, at most: earlier, nothing is seen to move
 WIDTH = {".gif": 1104, ".mp4": 1920}  # pixels
 
@@ -54,9 +56,12 @@ def animate(
         MissingExtraError: an MP4 without ffmpeg.
         StorageError: a file that cannot be written.
     """
-    runs = list(runs) if isinstance(runs, Sequence) else [runs]
-    path = Path(path)
-    _check(runs, labels, seconds, fps)
+    runs = row_of("the runs", runs if isinstance(runs, Sequence) else [runs], run_of)
+    path = path_of("the animation", path)
+    labels = None if labels is None else row_of("the labels", labels, label_of)
+    seconds, fps = number_of("seconds", seconds), number_of("fps", fps)
+    trails, progress = flag_of("trails", trails), flag_of("progress", progress)
+    _check(runs, labels, seconds * fps)
     write = video.writer_of(path)
     stage = scene(runs)
     times = frame_times([path.t for path in stage.paths], round(seconds * fps))
@@ -69,13 +74,13 @@ def animate(
     return path
 
 
-def _check(runs, labels, seconds, fps) -> None:
+def _check(runs, labels, pictures: float) -> None:
     if not 1 <= len(runs) <= 3:
         raise ArgumentError(f"{len(runs)} runs were given", "animate one, two or three")
     if labels is not None and len(labels) != len(runs):
         raise ArgumentError(f"{len(labels)} labels for {len(runs)} runs", "give one label a run")
-    if not (fps > 0 and np.isfinite(fps) and np.isfinite(seconds) and seconds * fps >= 2):
-        raise ArgumentError(f"seconds={seconds} at fps={fps} is less than two pictures", "give more of one of them")
+    if not 2 <= pictures <= MOST:
+        raise ArgumentError(f"seconds · fps is {pictures:.3g}", f"give 2 to {MOST} pictures")
     curves.require_risk(runs)
     for run in runs:
         if recorded(run) is None or len(run.times(recorded(run))) < 2:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
+from particles.checks import count_of, instance_of
 from particles.errors import ArgumentError
-from particles.plot.projection import Scene, Trajectory, evenly, scene
+from particles.plot.projection import Scene, Trajectory, evenly, run_of, scene
 from particles.plot.raster import Crowd
 from particles.plot.style import DPI, INK, RC, SLIDE, START, Look, Slide, looks, slide
 
@@ -38,12 +39,14 @@ def plane(run, frame: int = -1, ax: Axes | None = None) -> Figure:
         The figure.
 
     Raises:
-        ArgumentError: a frame that was not recorded.
+        ArgumentError: a frame that was not recorded; something else than a run, or than axes.
     """
-    stage = scene([run])
+    if ax is not None:
+        instance_of("ax", ax, Axes)
+    stage = scene([run_of("the run", run)])
     (path,) = stage.paths
     count = len(path.t)
-    if not -count <= frame < count:
+    if count_of("the frame", frame, least=-count) >= count:
         raise ArgumentError(f"frame {frame} of {count} was asked for", f"give one from 0 to {count - 1}, or -1")
     with rc_context(RC):
         (style,) = looks([run])

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from particles.errors import ArgumentError
+from particles.errors import ArgumentError, shown
 from particles.plot.projection import track
 from particles.plot.style import TIME, Look, faint_grid
 
@@ -148,8 +148,8 @@ def require_risk(runs: Sequence) -> None:
     """Refuse runs whose risk cannot be drawn.
 
     Raises:
-        ArgumentError: something that is not a run, or a run that did not record its risk.
+        ArgumentError: a run that did not record its risk.
     """
     for run in runs:
-        if "risk" not in getattr(run, "names", ()):
-            raise ArgumentError(f"{run!r} has no risk to draw", "give runs that recorded `risk`")
+        if "risk" not in run.names:
+            raise ArgumentError(f"{shown(run)} has no risk to draw", "give runs that recorded `risk`")

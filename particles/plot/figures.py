@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from particles import kernels
 from particles.errors import ArgumentError
 from particles.plot import clouds, curves
-from particles.plot.projection import scene
-from particles.plot.style import INK, RC, faint_grid, look, looks, problem_text, slide
+from particles.plot.projection import run_of, scene
+from particles.plot.style import INK, RC, faint_grid, label_of, look, looks, problem_text, slide
 
 
 def contrast(lazy, moving, *, title: str | None = None) -> Figure:
@@ -27,11 +27,12 @@ def contrast(lazy, moving, *, title: str | None = None) -> Figure:
         A figure of 12.8 x 7.2 inches; `figure.savefig("contrast.png")` writes it.
 
     Raises:
-        ArgumentError: runs of two input dimensions, or with and without bias.
+        ArgumentError: something else than runs, or runs of two input dimensions, or with and without bias.
 
     Source: Chizat, Oyallon, Bach (2019), Figure 1.
     """
-    runs = [lazy, moving]
+    runs = [run_of("lazy", lazy), run_of("moving", moving)]
+    title = problem_text(lazy) if title is None else label_of("the title", title)
     curves.require_risk(runs)
     styles = [
         look(run, "linearised" if run.linearised else role) for run, role in zip(runs, ("lazy", "moving"), strict=True)
@@ -40,7 +41,7 @@ def contrast(lazy, moving, *, title: str | None = None) -> Figure:
     stage = scene(runs)
     with rc_context(RC):
         marks = clouds.marks(styles, stage.view.rays(lazy.data.teacher))
-        figure, body = clouds.titled(title or problem_text(lazy), marks)
+        figure, body = clouds.titled(title, marks)
         places = [["lazy", "moving", "risk"], ["moves", "moves", "drift" if drift else "risk"]]
         axes = body.subplot_mosaic(places, height_ratios=(1.55, 1))
         for name, run, path, style in zip(("lazy", "moving"), runs, stage.paths, styles, strict=True):
@@ -68,6 +69,7 @@ def function(*runs) -> Figure:
     Raises:
         ArgumentError: no run, or inputs of another dimension.
     """
+    runs = [run_of("a run", run) for run in runs]
     if not runs or any(run.d != 1 for run in runs):
         got = ", ".join(f"d = {run.d}" for run in runs) or "no run"
         raise ArgumentError(f"a function is drawn over inputs of dimension 1, got {got}", "use contrast for the others")

@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from particles.checks import floats_of, instance_of
+from particles.errors import ShapeError, unknown_name
 from particles.fits import Exponent
-from particles.plot.style import COLORS, INK, RC, faint_grid, slide
+from particles.plot.style import COLORS, INK, RC, faint_grid, label_of, slide
 
 
 def power_law(
@@ -30,7 +32,21 @@ def power_law(
         fits: for each regime its fitted power law.
         quantity: the label of the vertical axis, in mathtext.
         title: above the figure.
+
+    Raises:
+        UnknownNameError: a regime without a colour, or without a fit.
+        ShapeError: values that do not fit the widths.
+        ArgumentError, DataError: what is no law, no number or no text.
     """
+    widths = floats_of("the widths", widths)
+    values = {name: floats_of("the values", rows) for name, rows in instance_of("values", values, Mapping).items()}
+    for name, rows in values.items():
+        if name not in COLORS or name not in instance_of("fits", fits, Mapping):
+            raise unknown_name("regime with a fit", name, COLORS)
+        instance_of("a fit", fits[name], Exponent)
+        if rows.ndim != 2 or rows.shape[1:] != widths.shape or rows.size == 0:
+            raise ShapeError(f"values {rows.shape} for widths {widths.shape}", "give (seeds, k) and (k,)")
+    quantity, title = label_of("the quantity", quantity), None if title is None else label_of("the title", title)
     with rc_context(RC):
         figure = slide((9.6, 6.4))
         ax = figure.add_subplot()

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from particles.errors import ArgumentError
+from particles.errors import ArgumentError, shown
 
 AT_ONCE = 2**28  # bytes of frames that are read together; more are read one by one, as they are needed
 BLOCK = 2**14  # particles that are brought into the plane at once
@@ -42,6 +42,17 @@ class Track:
 
     t: np.ndarray
     theta: Sequence[np.ndarray]
+
+
+def run_of(what: str, run: object):
+    """A run, which is whatever has the names of its quantities.
+
+    Raises:
+        ArgumentError: something else.
+    """
+    if not hasattr(run, "names"):
+        raise ArgumentError(f"{what} is {shown(run)}", "give a run, as simulate and open return it")
+    return run
 
 
 def track(run) -> Track:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+
+from particles.checks import text_of
+from particles.errors import ArgumentError, shown
 
 LAZY = "#0072B2"
 MOVING = "#D55E00"
@@ -122,6 +127,24 @@ def looks(runs: Sequence, labels: Sequence[str] | None = None) -> list[Look]:
 
     labels = labels or [None] * len(runs)
     return [look(run, role(run, mu), text) for run, mu, text in zip(runs, mobility, labels, strict=True)]
+
+
+def label_of(what: str, text: object) -> str:
+    """A text that can be drawn, mathtext between dollars.
+
+    Raises:
+        ArgumentError: something else.
+    """
+    text = text_of(what, text)
+    try:
+        text.encode()
+        if is_math_text(text):
+            MathTextParser("agg").parse(text)
+    except ValueError as error:
+        raise ArgumentError(
+            f"{what} {shown(text)} cannot be drawn", r"mend what is between dollars, or write \$"
+        ) from error
+    return text
 
 
 def scale_text(scaling) -> str:

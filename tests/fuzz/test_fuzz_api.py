@@ -27,6 +27,20 @@ def returned(a, seed):
     return 1.0
 
 
+LAZY, MOVING = (
+    pt.simulate(CLOUD, DATA, scaling=scaling, t_end=1e-3, backend="reference", progress=False)
+    for scaling in (pt.NTK, pt.MEAN_FIELD)
+)
+LINE = pt.simulate(
+    pt.Cloud.gaussian(m=4, d=1, unit="tanh", seed=1),
+    pt.Data(np.linspace(-1, 1, 5)[:, None], np.zeros(5)),
+    scaling=pt.NTK,
+    t_end=1e-3,
+    backend="reference",
+    progress=False,
+)
+
+
 def simulated(**options):
     return pt.simulate(**{"cloud": CLOUD, "data": DATA, "t_end": 1e-3, "backend": "reference", **options})
 
@@ -96,22 +110,48 @@ CALLS = {
             "progress": False,
         },
     ),
+    "contrast": (pt.plot.contrast, {"lazy": LAZY, "moving": MOVING, "title": "a title"}),
+    "plane": (pt.plot.plane, {"run": LAZY, "frame": -1, "ax": None}),
+    "function": (lambda run: pt.plot.function(run), {"run": LINE}),
+    "power_law": (
+        pt.plot.power_law,
+        {
+            "widths": np.array([1.0, 2.0, 4.0]),
+            "values": {"lazy": np.ones((2, 3))},
+            "fits": {"lazy": exponent([1.0, 2.0, 4.0], np.ones((2, 3)))},
+            "quantity": "a quantity",
+            "title": "a title",
+        },
+    ),
+    "animate": (
+        pt.animate,
+        {
+            "runs": [LAZY, MOVING],
+            "path": "a.gif",
+            "seconds": 0.2,
+            "fps": 10.0,
+            "labels": ["a", "b"],
+            "trails": True,
+            "progress": False,
+        },
+    ),
     "open": (pt.open, {"path": "nothing here", "unit": None}),
     "resume": (pt.resume, {"path": "nothing here", "t_end": 1.0, "backend": "cpu"}),
 }
 
 
 @pytest.fixture(autouse=True, scope="module")
-def little_memory():
-    """So that what is refused for its size is refused soon, and what is not is made soon."""
+def a_place_with_little_memory(tmp_path_factory):
+    """So that what is refused for its size is refused soon, and what is not is made soon; no file is left behind."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("place"))
         patch.setattr(memory, "available", lambda: 2**26)
         yield
 
 
 @pytest.mark.parametrize("name", CALLS)
 @fuzz(EACH, data=st.data())
-def test_a_call_with_anything(name, data, tmp_path_factory):
+def test_a_call_with_anything(name, data):
     call, right = CALLS[name]
     wrong = data.draw(st.lists(st.sampled_from(sorted(right)), min_size=1, max_size=2, unique=True))
     outcome(call, **{**right, **{argument: data.draw(anything) for argument in wrong}})

@@ -216,9 +216,10 @@ def test_ffmpeg_of_the_system_comes_first(monkeypatch):
         ("a.avi", {}, "suffix '.avi'.*gif or .mp4"),
         ("a", {}, "suffix ''"),
         ("a.gif", {"labels": ["one"]}, "1 labels for 2 runs"),
-        ("a.gif", {"fps": 0}, "less than two pictures"),
-        ("a.gif", {"seconds": 0.1}, "less than two pictures"),
-        ("a.gif", {"seconds": float("nan")}, "less than two pictures"),
+        ("a.gif", {"fps": 0}, "fps is 0"),
+        ("a.gif", {"seconds": 0.1}, "fps is 1:"),
+        ("a.gif", {"seconds": float("nan")}, "seconds is nan"),
+        ("a.gif", {"seconds": 1e9}, "fps is 1e.10:"),
     ],
 )
 def test_bad_arguments(planar, tmp_path, name, options, message):

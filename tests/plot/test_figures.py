@@ -20,7 +20,7 @@ from particles.plot import clouds
 from particles.plot.curves import displacements, log_bins, median_displacement
 from particles.plot.figures import predictions, teacher_values
 from particles.plot.raster import Crowd
-from particles.plot.style import LAZY, LINEARISED, MOVING, Slide, looks, scale_text, slide
+from particles.plot.style import LAZY, LINEARISED, MOVING, Slide, label_of, looks, scale_text, slide
 from particles.scaling import MEAN_FIELD, NTK, Scaling
 
 
@@ -48,6 +48,19 @@ def counts(ax):
 def curve(ax, label):
     (line,) = [line for line in ax.lines if line.get_label() == label]
     return line
+
+
+@pytest.mark.parametrize("text", [r"$\frac$", r"$\foo$", "\ud800", 7, None, b"text"])
+def test_a_text_that_cannot_be_drawn_is_refused(text):
+    with pytest.raises(ArgumentError, match="the title"):
+        label_of("the title", text)
+
+
+@pytest.mark.parametrize("text", ["", "plain", r"$\alpha = 1/\sqrt{m}$", r"100 \$", "one $ alone", "κ"])
+def test_a_text_that_can_be_drawn_is_kept(text):
+    figure = slide()
+    figure.suptitle(label_of("the title", text))
+    figure.canvas.draw()
 
 
 def test_contrast_draws_clouds_where_they_end(planar):
@@ -286,6 +299,6 @@ def test_runs_without_a_risk_are_refused():
     run = pt.simulate(cloud, data, scaling=pt.NTK, t_end=0.5, recorders=recorder, progress=False)
     with pytest.raises(ArgumentError, match="record"):
         pt.plot.contrast(run, run)
-    for wrong in ("lazy.run", run):
-        with pytest.raises(ArgumentError, match="record"):
+    for wrong, message in (("lazy.run", "give a run"), (run, "record")):
+        with pytest.raises(ArgumentError, match=message):
             pt.animate([wrong], "never.gif")
