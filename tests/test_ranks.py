@@ -174,8 +174,8 @@ QUANTITIES = [
 ]  # fmt: skip
 
 
-def run_of(m, flow="euler", linearised=False, dtype="float64", t_end=0.6, more=(), **options):
-    cloud, data = problem(m, dtype=dtype)
+def run_of(m, flow="euler", linearised=False, dtype="float64", t_end=0.6, more=(), n=40, **options):
+    cloud, data = problem(m, n, dtype=dtype)
     mine = pt.record.Quantity("mean_c", lambda now: now.theta[:, 0].mean(dtype=float))
     recorders = pt.record.Recorder(pt.every(steps=4), [*QUANTITIES, mine])
     return pt.simulate(
@@ -206,6 +206,15 @@ def test_and_for_odd_and_tiny_clouds(m):
     for size in (2, 4):
         for run in on_ranks(size, lambda here: run_of(m, "adaptive")):
             assert_same(run, expected)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("n", [1, 2, 17])
+def test_and_for_few_samples(flow, n):
+    """One sample is summed on its own, as rows of several are side by side."""
+    expected = run_of(513, flow, n=n)
+    for run in on_ranks(3, lambda here: run_of(513, flow, n=n)):
+        assert_same(run, expected)
 
 
 # On disk.
