@@ -212,8 +212,8 @@ def test_and_for_odd_and_tiny_clouds(m):
 @pytest.mark.parametrize("n", [1, 2, 17])
 def test_and_for_few_samples(flow, n):
     """One sample is summed on its own, as rows of several are side by side."""
-    expected = run_of(513, flow, n=n)
-    for run in on_ranks(3, lambda here: run_of(513, flow, n=n)):
+    expected = run_of(2500, flow, n=n)
+    for run in on_ranks(3, lambda here: run_of(2500, flow, n=n)):
         assert_same(run, expected)
 
 
