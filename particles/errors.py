@@ -47,6 +47,8 @@ class UnknownNameError(ParticlesError, ValueError):
 class TooLargeError(ParticlesError, MemoryError):
     """More memory than there is, asked for by sizes that the user or a file gave; nothing was allocated."""
 
+    __new__ = Exception.__new__  # MemoryError's makes no classes of two bases, and dask asks for it by name
+
 
 class BackendError(ParticlesError, RuntimeError):
     """A back end that was asked for and cannot work here, with the reason."""

@@ -41,6 +41,12 @@ def test_an_error_survives_the_way_back_from_another_process(cls):
     assert error.remedy == "free some space"
 
 
+@each_class
+def test_an_error_can_be_made_without_being_begun(cls):
+    """As dask makes the error of a worker, which it then fills in."""
+    assert type(cls.__new__(cls, "the disk is full", "free some space")) is cls
+
+
 @pytest.mark.parametrize(("name", "builtin"), BUILTINS.items())
 def test_each_error_is_caught_as_the_builtin_it_refines(name, builtin):
     with pytest.raises(builtin, match="why: how"):
