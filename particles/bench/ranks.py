@@ -38,10 +38,7 @@ from particles.scaling import MEAN_FIELD
 RANKS = (1, 2, 3, 4)
 N, D = 1000, 2  # samples, and their dimension
 STRONG, WEAK = 240_000, 60_000  # particles of all ranks, and of each
-FEW, MANY = (
-    40_000,
-    160_000,
-)  # particles for the two parts of a step: that which grows with them, and that which does not
+FEW, MANY = 40_000, 160_000  # particles that tell what grows with them in a step from what does not
 MESSAGES = (8, 8_000_000)  # bytes to and fro
 REPEATS = 9
 
