@@ -311,7 +311,7 @@ MUTANTS = [
         "simulation.py",
         "            s.next_goal = goals[s.name]\n",
         "            pass\n",
-        "test_matrix.py::test_to_t_and_on_is_to_2t[adaptive-NTK-relu-squared-float64-planar-times-network]",
+        "test_matrix.py::test_to_t_and_on_is_to_2t[euler-mean field-relu-logistic-float32-cpu-times-network]",
     ),
     Mutant(
         "forget the adaptive step that comes next",
