@@ -162,7 +162,7 @@ def lock(root: Path) -> BinaryIO:
     except BlockingIOError:
         file.close()
         raise StorageError(f"{root} is being written by another process", "wait for it, or take another path") from None
-    except OSError:
+    except BaseException:
         file.close()
         raise
     return file

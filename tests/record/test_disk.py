@@ -212,6 +212,20 @@ def test_another_process_is_refused_until_the_writer_is_killed(tmp_path):
     DiskStore.open(tmp_path / "a.run", writable=True).close()
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_writer_that_is_stopped_while_it_takes_the_lock_does_not_keep_it(tmp_path, monkeypatch, error):
+    create(tmp_path / "a.run").close()
+
+    def stopped(place):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(error) as stop:
+        patch.setattr(durable, "sync", stopped)
+        lock(tmp_path / "a.run")
+    DiskStore.open(tmp_path / "a.run", writable=True).close()
+    assert stop.traceback  # which still has the file
+
+
 def test_a_store_that_is_open_for_reading_cannot_write(tmp_path):
     create(tmp_path / "a.run").close()
     store = DiskStore.open(tmp_path / "a.run")
