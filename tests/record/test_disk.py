@@ -219,9 +219,10 @@ def test_a_writer_that_is_stopped_while_it_takes_the_lock_does_not_keep_it(tmp_p
     def stopped(place):
         raise error
 
-    with monkeypatch.context() as patch, pytest.raises(error) as stop:
+    with monkeypatch.context() as patch:
         patch.setattr(durable, "sync", stopped)
-        lock(tmp_path / "a.run")
+        with pytest.raises(error) as stop:
+            lock(tmp_path / "a.run")
     DiskStore.open(tmp_path / "a.run", writable=True).close()
     assert stop.traceback  # which still has the file
 
