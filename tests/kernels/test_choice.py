@@ -43,8 +43,19 @@ def test_more_work_never_costs_less(d):
                 assert all(costs[name] < larger[name] for name in costs)
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU, if it is told so."""
+
+    def told(works):
+        monkeypatch.setattr(choice, "device_works", lambda: works)
+
+    return told
+
+
 @pytest.mark.parametrize(("name", "n", "m", "bias"), [("planar", 4000, 400, False), ("tree", 4000, 2000, True)])
-def test_auto_takes_it_and_the_run_says_so(name, n, m, bias):
+def test_auto_takes_it_and_the_run_says_so(gpu, name, n, m, bias):
+    gpu(False)
     data = pt.data.teacher_student(n=n, d=2, seed=0)
     cloud = pt.Cloud.gaussian(m, 2, bias=bias, symmetric=True, seed=1)
     runs = [
@@ -57,16 +68,6 @@ def test_auto_takes_it_and_the_run_says_so(name, n, m, bias):
 
 
 # A GPU.
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """A machine with a GPU, if it is told so."""
-
-    def told(works):
-        monkeypatch.setattr(choice, "device_works", lambda: works)
-
-    return told
 
 
 LARGE = {"unit": "tanh", "m": 10**6, "n": 4096, "d": 2, "bias": True}

@@ -35,7 +35,7 @@ def drift(unit: Unit, theta: xp.ndarray, x: xp.ndarray, r: xp.ndarray, bias: boo
     partial, force = xp.empty((parts, p, m)), xp.empty((m, p), theta.dtype)
     theta, x, r = (xp.ascontiguousarray(array) for array in (theta, x, r))
     kernel(sums.drift, unit, d, bias, theta.dtype.name, size)((blocks, parts), theta, x, r, partial, m, n, parts)
-    _added(theta.dtype.name, p)(-(-p * m // sums.ADDED[0]), theta, partial, force, parts, p * m)
+    _added(theta.dtype.name, p)(-(-p * m // sums.ADDED[0]), theta, partial, force, parts, m)
     return force
 
 

@@ -111,11 +111,11 @@ def _over_particles(unit, theta, u, x, bias):
         rows = max(ROWS, PANEL // count // BLOCK * BLOCK)
         for half, ends in enumerate([(0, m - m // 2), (m - m // 2, m)]):
             for i in _slices(*ends, rows):
-                particles = xp.ascontiguousarray(theta[i])
+                particles = theta[i].copy()  # aligned alike in both halves: cuBLAS may choose a kernel by that
                 z = xp.matmul(particles[:, 1 : 1 + d], points.T)
                 tangents, u_z = particles, z
                 if u is not None:
-                    tangents = xp.ascontiguousarray(u[i])
+                    tangents = u[i].copy()
                     u_z = xp.matmul(tangents[:, 1 : 1 + d], points.T)
                 blocks = -(-len(particles) // BLOCK)
                 partial = xp.empty((blocks, count))

@@ -258,17 +258,17 @@ def _written_out(add, d, real):
 def added(real: type, p: int) -> Callable:
     """The kernel that adds the rows of partial (parts, columns) in order, in some strands side by side.
 
-    Arguments of the kernel: theta, partial, out, parts, columns. With p = 0 the parts are of the two halves of the
-    cloud, and out is their sum (columns,); with p > 0 they are those of drift, and out is the force (m, p).
+    Arguments of the kernel: theta, partial, out, parts, rows. With p = 0 the parts are of the two halves of the cloud,
+    and out is their sum (rows,); with p > 0 they are those of drift, and out is the force (rows, p).
     """
     columns_of, strands = ADDED
     halves = 1 if p else 2
     shape = (halves, strands, columns_of)
 
-    def added(theta, partial, out, parts, columns):
+    def added(theta, partial, out, parts, rows):
         sums = cuda.shared.array(shape, float64)
         lane, strand = cuda.threadIdx.x % columns_of, cuda.threadIdx.x // columns_of
-        column = cuda.blockIdx.x * columns_of + lane
+        column, columns = cuda.blockIdx.x * columns_of + lane, rows * p if p else rows
         if column < columns:
             for half in range(halves):
                 total = 0.0
@@ -285,8 +285,7 @@ def added(real: type, p: int) -> Callable:
             if halves == 2:
                 out[column] = real(total + other)
             else:
-                m = columns // p
-                k, i = column // m, column % m
+                k, i = column // rows, column % rows
                 out[i * p + k] = real(total * theta[i * p]) if k > 0 else real(total)
 
     return added

@@ -26,13 +26,13 @@ def samples(n):
 @each_loss
 @pytest.mark.parametrize("n", sorted({1, 3, THREADS, THREADS + 1, 5 * THREADS - 1, THREADS**2 + THREADS + 1}))
 def test_the_same_as_on_the_cpu(which, n):
-    """A few roundings in each loss, as CUDA's exp is not the CPU's, and n in the sum."""
+    """Some roundings in each loss, as CUDA's exp is not the CPU's (cosh z - 1 has 20 at z = 0.3), and n in the sum."""
     f, y = samples(n)
     risk, residual = on_device(which.value, which.slope, device.to_device(f), device.to_device(y))
     expected, slopes = risk_and_residual(which.value, which.slope, f, y)
     assert (risk.shape, risk.dtype, residual.dtype) == ((), np.float64, np.float64)
     eps = np.finfo(float).eps
-    assert float(risk) == pytest.approx(expected, rel=(n + 16) * eps)
+    assert float(risk) == pytest.approx(expected, rel=(n + 40) * eps)
     np.testing.assert_allclose(device.to_host(residual), slopes, rtol=0, atol=16 * eps * abs(slopes).max())
 
 
