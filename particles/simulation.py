@@ -11,24 +11,18 @@ record the end, and commit
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import math
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-import particles
 from particles import distributed, flows, memory, signals
 from particles.checks import count_of, flag_of, instance_of, number_of, path_of, row_of
 from particles.cloud import Cloud
 from particles.data import Data
-from particles.distributed import as_bytes
 from particles.errors import ArgumentError, DamagedRunError, DivergenceError, RunMismatchError, UnknownNameError
 from particles.field import Field, LinearisedField
 from particles.flows import Flow
@@ -37,6 +31,7 @@ from particles.losses import loss as loss_of
 from particles.progress import Progress
 from particles.record import forecast
 from particles.record import recorder as recorder_module
+from particles.record import setup as set_up
 from particles.record.memory import MemoryStore
 from particles.record.quantity import Moment, Quantity
 from particles.record.recorder import Recorder, Series
@@ -49,7 +44,6 @@ CHUNK = 0.05  # seconds between two looks at the keyboard
 COMMIT_SHARE = 0.05  # of the time at most goes into commits …
 COMMIT_EVERY = 1.0  # … which are at least so many seconds apart
 BUFFER = 256 << 20  # bytes of frames that are committed at once, whatever the clock says
-PROBE_POINTS = (-2.0, -0.5, 0.25, 1.5)  # where a unit or a loss is recognised when a run is resumed
 
 
 def simulate(
@@ -103,16 +97,15 @@ def simulate(
         KeyboardInterrupt: after Ctrl-C, with everything up to there committed; SIGTERM and SIGHUP then end the process.
     """
     t_end = number_of("t_end", t_end)
-    flags = {"linearised": linearised, "resume": resume, "force": force}
-    for name, flag in {**flags, "check_stability": check_stability, "progress": progress}.items():
+    flags = {"linearised": linearised, "resume": resume, "force": force, "progress": progress}
+    for name, flag in {**flags, "check_stability": check_stability}.items():
         flag_of(name, flag)
     flow = flows.flow(flow)
     if recorders is not None:
         recorders = [recorders] if isinstance(recorders, Recorder) else recorders
         recorders = list(row_of("the recorders", recorders, partial(instance_of, kind=Recorder)))
     if record is not None:
-        from particles.record.disk import DiskStore, check_free, is_run
-        from particles.record.head import check_setup
+        from particles.record.disk import DiskStore, check_free, is_run, open_run
 
         record = path_of("record", record)
         if resume and force:
@@ -120,8 +113,7 @@ def simulate(
         here = distributed.world()
         if resume and here.once(lambda: is_run(record)):
             own = [q for r in recorders or () for q in r.quantities or () if isinstance(q, Quantity)]
-            with contextlib.closing(DiskStore.open(record, writable=True, world=here)) as store:
-                check_setup(record, store.setup)
+            with contextlib.closing(open_run(record, writable=True, world=here)) as store:
                 same = store.setup["backend"] if backend == "auto" else backend
                 field = _field(cloud, data, scaling, loss, same, linearised)
                 return _continue(store, field, t_end, progress, own=own, flow=flow, recorders=recorders)
@@ -132,10 +124,10 @@ def simulate(
     series = [Series(recorder, field) for recorder in recorders or [Recorder()]]
     recorder_module.check(series)
     specs = {name: spec for s in series for name, spec in s.specs(field).items()}
-    frames, constants = forecast.bytes_of_frames(series, field, flow, t_end), _constants(field, series)
+    frames, constants = forecast.bytes_of_frames(series, field, flow, t_end), set_up.constants(field, series)
     if record is None:
         memory.check(frames, "keeping the frames of a run in memory", "record fewer, or on disk: record=…")
-    parts = (_setup(field, flow, series, t_end), constants, specs)
+    parts = (set_up.of_run(field, flow, series, t_end), constants, specs)
     state = flow.start(field)  # before anything is written: a start that diverges leaves nothing behind
     if record is None:
         store = MemoryStore(*parts, world=field.world)
@@ -170,14 +162,12 @@ def resume(
         StorageError, DamagedRunError: not a run, or a damaged one.
         RunMismatchError: a unit or a loss other than the run's.
     """
-    from particles.record.disk import DiskStore
-    from particles.record.head import check_setup
+    from particles.record.disk import open_run
 
     path, here = path_of("the run", path), distributed.world()
-    with contextlib.closing(DiskStore.open(path, writable=True, world=here)) as store:
+    with contextlib.closing(open_run(path, writable=True, world=here)) as store:
         run = Run(store, unit=unit)
         setup = run.setup
-        check_setup(path, setup)
         try:
             loss = loss_of(setup["loss"]) if loss is None else loss
         except UnknownNameError as error:
@@ -320,7 +310,7 @@ def _continue(
 ) -> Run:
     """Go on from the checkpoint of a store, with a field (and a flow and recorders, if given) that must be its own."""
     setup = store.setup
-    _check_same(setup, field, flow)
+    set_up.check_same(setup, field, flow)
     flow = flows.from_dict(setup["flow"])
     _check_memory(field, flow)
     series = [Series(recorder_module.from_dict(parts, own), field) for parts in setup["recorders"]]
@@ -335,7 +325,8 @@ def _continue(
         parts = ((name.removeprefix("flow."), saved.pop(name)) for name in names)
         state = _unpacked(flow, field, dict(parts))
     if t_end > setup["t_end"] or field.kernels.name != setup["backend"]:
-        store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), **_backend(setup, field, flow, state)})
+        change = set_up.backend_change(setup, field, flow, state)
+        store.update_setup({**setup, "t_end": max(t_end, setup["t_end"]), **change})
     if saved is not None:
         ends = [_last_time(store, s.name) for s in series]
         if all(end is not None and end >= t_end for end in ends):
@@ -399,117 +390,5 @@ def _moved(state: Mapping, move: Callable) -> dict:
     return {name: move(part) if getattr(part, "ndim", 0) else part for name, part in state.items()}
 
 
-def _backend(setup: Mapping, field: Field, flow: Flow, state) -> dict:
-    """The back end that a run goes on with, if it is another, and all the changes that the run has seen."""
-    name, before = field.kernels.name, setup["backend"]
-    if name == before:
-        return {}
-    change = {"step": state.step, "t": flow.t(state), "from": before, "to": name}
-    return {"backend": name, "backend_changes": [*setup.get("backend_changes", []), change]}
-
-
 def _last_time(store: Store, series: str) -> float | None:
     return float(store.read(in_series("t", series), -1)) if store.frames(series) else None
-
-
-def _identity(field: Field) -> dict:
-    """What makes a problem the same problem, as plain values."""
-    cloud, data = field.cloud, field.data
-    unit, loss = cloud.unit, field.loss
-    arrays = {"x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test}
-    return {
-        "m": cloud.m,
-        "d": cloud.d,
-        "p": cloud.p,
-        "n": data.n,
-        "unit": unit.name,
-        "unit_values": [_value(part, z) for part in (unit.sigma, unit.dsigma) for z in PROBE_POINTS],
-        "bias": cloud.bias,
-        "dtype": cloud.dtype.name,
-        "scaling": {"gamma": field.scaling.gamma, "factor": field.scaling.factor},
-        "loss": loss.name,
-        "loss_values": [
-            _value(part, z, y) for part in (loss.value, loss.slope) for z in PROBE_POINTS for y in (-1.0, 1.0)
-        ],
-        "linearised": field.linearised,
-        "digest_of_theta0": _digest_of_particles(field),
-        **{f"digest_of_{k}": hashlib.sha256(as_bytes(a)).hexdigest()[:16] for k, a in arrays.items() if a is not None},
-    }
-
-
-def _digest_of_particles(field: Field) -> str:
-    """The digest of θ_0, over those of its groups of particles: each rank reads its own."""
-    share, digests = field.share, []
-    for group in share.groups:
-        rows = field.cloud.rows(share.row(group), share.row(group + 1))  # not from a device
-        digests.append(hashlib.sha256(as_bytes(rows)).digest())
-    return hashlib.sha256(b"".join(b"".join(part) for part in field.world.every(digests))).hexdigest()[:16]
-
-
-def _value(function: Callable[..., float], *numbers: float) -> float | None:
-    """The value of a scalar function, or None where it has none."""
-    with contextlib.suppress(ArithmeticError, ValueError):
-        value = float(function(*numbers))
-        return value if math.isfinite(value) else None
-    return None
-
-
-def _setup(field: Field, flow: Flow, series: Sequence[Series], t_end: float) -> dict:
-    """The whole set-up of a run, as plain values."""
-    return {
-        "format": 1,
-        "program": f"particles {particles.__version__}",
-        **_identity(field),
-        "flow": flow.to_dict(),
-        "backend": field.kernels.name,
-        "t_end": t_end,
-        "recorders": [s.to_dict() for s in series],
-        "data": {"name": field.data.name, "columns": list(field.data.columns)},
-        "versions": {"python": platform.python_version(), "machine": platform.machine(), **_versions()},
-    }
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """The versions of the packages a run rests on; looked up once, which takes longer than a small run."""
-    found = {}
-    for package in ("numpy", "numba", "zarr", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-def _constants(field: Field, series: Sequence[Series]) -> dict:
-    """The arrays of a run that are written once: the start, the data, and what its quantities need to be read."""
-    data = field.data
-    arrays = {
-        "theta0": (field.cloud.rows(field.share.first, field.share.last), ("particle", "parameter")),
-        "x": (data.x, ("sample", "input")),
-        "y": (data.y, ("sample",)),
-        "x_test": (data.x_test, ("test_sample", "input")),
-        "y_test": (data.y_test, ("test_sample",)),
-        "teacher": (data.teacher, ("teacher", "teacher_parameter")),
-    }
-    given = {name: entry for name, entry in arrays.items() if entry[0] is not None}
-    return given | {name: entry for s in series for name, entry in s.constants().items()}
-
-
-def _check_same(setup: Mapping, field: Field, flow: Flow | None) -> None:
-    """Refuse to continue a run with another problem.
-
-    Raises:
-        RunMismatchError: naming what differs.
-    """
-    remedy = "continue it with the same problem, or choose another directory"
-    mine = _identity(field)
-    digests = [key for key in setup if key.startswith("digest_of_")]
-    for key in dict.fromkeys([*mine, *digests]):
-        if setup.get(key) != mine.get(key):
-            raise RunMismatchError(
-                f"the run there has another {key.removeprefix('digest_of_').replace('_', ' ')}", remedy
-            )
-    if flow is not None:
-        stored = setup["flow"]
-        differing = [k for k, v in flow.to_dict().items() if v is not None and stored.get(k) != v]
-        if differing:
-            raise RunMismatchError(f"the run there has another flow, {stored}", remedy)

@@ -323,7 +323,7 @@ MUTANTS = [
     ),
     Mutant(
         "let another problem go on with a run",
-        "simulation.py",
+        "record/setup.py",
         "if setup.get(key) != mine.get(key):",
         "if key in mine and key not in digests and setup.get(key) != mine.get(key):",
         "test_restart.py::test_a_resume_keeps_its_back_end_and_its_test_set",

@@ -31,12 +31,12 @@ from particles.record import layout
 from particles.record.checkpoint import pack, unpack
 from particles.record.creation import build, check_free, free, is_run
 from particles.record.files import ASIDE, RunFiles, is_chunk, lock, storage_errors
-from particles.record.head import HEAD, REMEDY, Head, check_array_files, encode, load
+from particles.record.head import HEAD, REMEDY, Head, check_array_files, check_setup, encode, load
 from particles.record.layout import capacity
 from particles.record.pieces import Piece, pieces_of, write
 from particles.record.store import ArraySpec, Checkpoint, Constants, Store, check_arrays, plain_json
 
-__all__ = ["DiskStore", "check_free", "is_run"]
+__all__ = ["DiskStore", "check_free", "is_run", "open_run"]
 
 _BAD_CHUNK = (ValueError, RuntimeError, FileNotFoundError)  # a wrong checksum, a wrong length, a missing file
 _SPILL = 64 * 2**20  # bytes of frames kept in memory; more are written, though not committed
@@ -356,6 +356,21 @@ class DiskStore(Store):
             array[count:] = array.fill_value
         if array.shape[0] != count:
             array.resize((count, *array.shape[1:]))
+
+
+def open_run(path: Path, writable: bool = False, world: World = ALONE) -> DiskStore:
+    """`DiskStore.open` for the run of a simulation, whose set-up must have what is read from it.
+
+    Raises:
+        DamagedRunError: a set-up that is not one of a simulation.
+    """
+    store = DiskStore.open(path, writable, world)
+    try:
+        check_setup(path, store.setup)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def _check_memory(name: str, count: int, array: zarr.Array, axis: int) -> None:

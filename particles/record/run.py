@@ -267,9 +267,6 @@ def open(path: str | PathLike[str], unit: Unit | None = None) -> Run:
         StorageError: no run there.
         DamagedRunError: a metadata file that is cut or changed.
     """
-    from particles.record.disk import DiskStore
-    from particles.record.head import check_setup
+    from particles.record.disk import open_run
 
-    store = DiskStore.open(path_of("the run", path))
-    check_setup(store.path, store.setup)
-    return Run(store, unit)
+    return Run(open_run(path_of("the run", path)), unit)
