@@ -165,11 +165,9 @@ class _Work:
     weight: float = 0.0
 
     def __post_init__(self):
-        if (
-            self.cost is not None
-            and text_of("the cost", self.cost)
-            and not all(_positive(value) for value in self.axes.get(self.cost, [None]))
-        ):
+        if self.cost is None:
+            return
+        if not all(_positive(value) for value in self.axes.get(text_of("the cost", self.cost), [None])):
             raise ArgumentError(f"the cost is {self.cost!r}", "name an axis of positive numbers")
 
     @cached_property
@@ -257,9 +255,8 @@ def _kept(work: _Work, record: str | Path | None, force: bool, among: World) -> 
 
 def _axes(grid: Mapping[str, Sequence], seeds: int | Sequence[int]) -> dict[str, tuple]:
     """The axes of a sweep, the seeds last, as plain values."""
-    axes = {
-        text_of("an axis", name): _axis(name, each) for name, each in instance_of("the grid", grid, Mapping).items()
-    }
+    instance_of("the grid", grid, Mapping)
+    axes = {text_of("an axis", name): _axis(name, values) for name, values in grid.items()}
     if SEED in axes or ERROR in axes:
         raise ArgumentError(f"an axis is called {SEED if SEED in axes else ERROR!r}", "give it another name")
     several = isinstance(seeds, (Sequence, np.ndarray)) and not isinstance(seeds, str)
@@ -270,11 +267,8 @@ def _axes(grid: Mapping[str, Sequence], seeds: int | Sequence[int]) -> dict[str,
 
 
 def _axis(name: str, values: Sequence) -> tuple:
-    values = (
-        values
-        if isinstance(values, np.ndarray)
-        else row_of(f"the values of the axis {name!r}", values, lambda _, one: one)
-    )
+    if not isinstance(values, np.ndarray):
+        values = row_of(f"the values of the axis {name!r}", values, lambda _, value: value)
     try:
         array = np.asarray(values)
     except Exception:  # of whatever an object among them does

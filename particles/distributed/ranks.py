@@ -55,32 +55,27 @@ class World:
 
     def once(self, action: Callable[[], Any]) -> Any:
         """What action() gives on rank 0, which alone calls it; on every rank, as is the error it raises."""
-        result = error = None
-        if self.rank == 0:
-            try:
-                result = action()
-            except Exception as raised:
-                if self.size == 1:
-                    raise
-                error = raised
-        result, error = self.agreed((result, error))
+        result, error = self.agreed(self._tried(action) if self.rank == 0 else None)
         if error is not None:
             raise error
         return result
 
     def together(self, action: Callable[[], Any]) -> Any:
         """What action() gives on each rank, once all have done it; an error of any of them is raised on every one."""
-        result = error = None
-        try:
-            result = action()
-        except Exception as raised:
-            if self.size == 1:
-                raise
-            error = raised
+        result, error = self._tried(action)
         errors = [each for each in self.every(error) if each is not None]
         if errors:
             raise error or errors[0]
         return result
+
+    def _tried(self, action: Callable[[], Any]) -> tuple[Any, Exception | None]:
+        """What action() gives and None, or None and its error, which the others are to know; a rank alone raises it."""
+        try:
+            return action(), None
+        except Exception as error:
+            if self.size == 1:
+                raise
+            return None, error
 
     def any(self, flag: bool) -> bool:
         """Whether the flag of any rank is set."""

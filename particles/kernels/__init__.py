@@ -44,8 +44,9 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
         BackendError: a back end that cannot work here, with the reason.
     """
     unit, dtype = unit_of(unit), dtype_of(dtype)
-    if not isinstance(name, str):
-        raise unknown_name("back end", name, [*BACKENDS, *EXACT, *CUDA, "auto"])
+    known = [*BACKENDS, *EXACT, *CUDA, "auto"]
+    if not isinstance(name, str) or name not in known:
+        raise unknown_name("back end", name, known)
     if name in ("cpu", "auto"):
         from particles.kernels.cpu import Cpu
 
@@ -62,11 +63,9 @@ def load(name: str, unit: Unit | str, dtype: object = "float64") -> Backend:
         from particles.kernels.reference import Reference
 
         return Reference(unit, dtype)
-    if name in CUDA:
-        from particles.kernels import cuda
+    from particles.kernels import cuda
 
-        return cuda.load(name, unit, dtype)
-    raise unknown_name("back end", name, [*BACKENDS, *EXACT, *CUDA, "auto"])
+    return cuda.load(name, unit, dtype)
 
 
 def usable() -> dict[str, str | None]:
