@@ -7,6 +7,7 @@ again when it ends; a folder that holds anything else is never touched.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import json
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import particles
 from particles import durable
+from particles.checks import count_of
 from particles.distributed import world
 from particles.errors import DamagedRunError, RunExistsError, RunMismatchError, StorageError, unknown_name
 
@@ -233,6 +235,19 @@ class Study:
             raise StorageError(
                 f"cannot write to {self.out} ({error.strerror})", "free some space, or choose another folder with --out"
             ) from error
+
+
+def seeds_of(options: argparse.Namespace, usual: int, least: int = 1) -> range:
+    """The seeds of a study's clouds: --seeds of them, or the usual number, and none that another --seed has.
+
+    Raises:
+        ArgumentError: fewer than `least`.
+
+    >>> seeds_of(argparse.Namespace(seed=2, seeds=None), usual=10)
+    range(20, 30)
+    """
+    count = count_of("--seeds", usual if options.seeds is None else options.seeds, least)
+    return range(options.seed * count, (options.seed + 1) * count)
 
 
 def read_summary(folder: str | Path) -> dict | None:

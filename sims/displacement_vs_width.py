@@ -17,10 +17,9 @@ from functools import partial
 import numpy as np
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.fits import exponent
-from particles.study import Study
+from particles.study import Study, seeds_of
 
 REGIMES = {"lazy": pt.NTK, "moving": pt.MEAN_FIELD}
 EARLY = 0.01  # a time at which the kernel is still K_0
@@ -37,11 +36,10 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     """Measure the displacement for all widths, regimes and seeds, and fit the exponents."""
     widths = 2 ** np.arange(6, 11 if options.quick else 19 if options.full else 15)
     default = 3 if options.quick else 20 if options.full else 10
-    seeds = count_of("--seeds", default if options.seeds is None else options.seeds)
+    clouds = seeds_of(options, default)
     data = pt.data.teacher_student(n=64, d=2, teachers=3, inputs="sphere", seed=options.seed)
     problem = {"data": data} | {name: getattr(options, name) for name in ("t_end", "unit", "dtype", "backend")}
     grid = {"regime": [*REGIMES], "m": widths}
-    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
     found = study.sweep("clouds", partial(train, **problem), grid, clouds, cost="m")
     learnt, displacement = (
         {regime: found[name][k].T.copy() for k, regime in enumerate(REGIMES)} for name in ("learnt", "displacement")

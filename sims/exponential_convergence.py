@@ -31,12 +31,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.errors import ArgumentError
 from particles.plot.style import COLORS, INK, RC, faint_grid, slide
 from particles.progress import Progress
-from particles.study import Study
+from particles.study import Study, seeds_of
 from particles.theory.bounds import theorem_2_4
 
 REGIMES = {"lazy": pt.NTK, "moving": pt.MEAN_FIELD}
@@ -112,12 +111,12 @@ def run(study: Study, options: argparse.Namespace) -> dict:
         raise ArgumentError("float32 has fewer digits than the risks are small", "leave out --dtype")
     m, seeds = (3000, 2) if options.quick else (100_000, 20) if options.full else (8000, 6)
     m = m if options.m is None else options.m
-    seeds = count_of("--seeds", seeds if options.seeds is None else options.seeds)
+    clouds = seeds_of(options, seeds)
     data = pt.data.circle(N, target=target, spacing="even")
     decays, summaries = {name: [] for name in REGIMES}, {}
-    with Progress(study.name, 2 * seeds, "runs") as bar:
-        for s in range(seeds):
-            cloud = cloud_of(m, options.seed * seeds + s)
+    with Progress(study.name, 2 * len(clouds), "runs") as bar:
+        for seed in clouds:
+            cloud = cloud_of(m, seed)
             for name, scaling in REGIMES.items():
                 run = simulate(cloud, data, scaling, options)
                 decays[name].append(Decay(run.t, run.risk, run.kernel))

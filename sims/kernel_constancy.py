@@ -42,13 +42,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.laws import Gaussian, Law, Uniform
 from particles.plot.style import BETWEEN, LAZY, MOVING, PALE, RC, faint_grid, slide
-from particles.study import Study
+from particles.study import Study, seeds_of
 
 HALFWAY = pt.Scaling(gamma=0.75)
 KEY = "lines: derived; bars: scatter of a cloud; here: measured"
@@ -150,17 +149,16 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     """Measure the drift of all cases, widths and seeds, fit the exponents, and check the first order of one case."""
     widths = 2 ** np.arange(6, 11 if options.quick else 17 if options.full else 14)
     default = 12 if options.quick else 40 if options.full else 24
-    seeds = count_of("--seeds", default if options.seeds is None else options.seeds)
+    clouds = seeds_of(options, default)
     data = pt.data.teacher_student(n=32, d=2, teachers=3, inputs="sphere", seed=options.seed)
-    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
     measure = partial(greatest_drift, data=data, options=options)
     found = study.sweep("clouds", measure, {"series": [*SERIES], "m": widths}, clouds, cost="m")["value"]
     drift = {name: found[k].T.copy() for k, name in enumerate(SERIES)}
     fits = {name: exponent(widths, values) for name, values in drift.items()}
     study.save(draw(widths, drift, fits, options.t_end), "kernel_constancy.png")
     check_exponents(study, fits)
-    check_first_order(study, data, int(widths[-1]), min(seeds, 4), options)
-    cloud = SMOOTH.cloud(int(widths[-1]), options.seed * seeds, options.dtype)
+    check_first_order(study, data, int(widths[-1]), min(len(clouds), 4), options)
+    cloud = SMOOTH.cloud(int(widths[-1]), clouds[0], options.dtype)
     regimes = {"lazy": pt.NTK, "moving": pt.MEAN_FIELD}
     pair = {name: train(cloud, data, each, options, *SCALARS).summary() for name, each in regimes.items()}
     study.at_least(

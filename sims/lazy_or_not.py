@@ -37,12 +37,11 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.fits import Exponent, exponent
 from particles.plot.style import INK, LAZY, MOVING, RC, START, faint_grid, slide
 from particles.record import Recorder
-from particles.study import Study
+from particles.study import Study, seeds_of
 from particles.theory.limit import KernelLimit
 
 DASHED = {"color": INK, "linewidth": 1.4, "linestyle": (0, (3, 2)), "label": r"mean field, factor $1/\mu$"}
@@ -100,11 +99,10 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     """Run all cells of the map, fit the powers of m, and hold them against the one curve."""
     gammas = np.linspace(0.25, 1.5, 11 if options.quick else 21)
     widths = 2 ** np.arange(6, 11 if options.quick else 16 if options.full else 13)
-    seeds = count_of("--seeds", (10 if options.quick else 20) if options.seeds is None else options.seeds, least=2)
+    clouds = seeds_of(options, 10 if options.quick else 20, least=2)
     data = pt.data.circle(n=32, teachers=3, seed=options.seed)
     problem = {"data": data} | {name: getattr(options, name) for name in ("t_end", "dtype", "backend")}
     measure, widest = partial(cell, **problem), int(widths[-1])
-    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
     found = study.sweep("map", measure, {"gamma": gammas, "m": widths}, clouds, cost="m")
     grid = Map(gammas, widths, **{name: values.swapaxes(1, 2).copy() for name, values in found.items()})
     curve = one_curve(study, measure, grid.mobility, 21 if options.quick else 41, 4 * widest, options.seed)

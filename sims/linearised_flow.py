@@ -35,14 +35,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.errors import ArgumentError
 from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.plot.style import INK, LAZY, MOVING, PALE, RC, faint_grid, slide
 from particles.progress import Progress
-from particles.study import Study
+from particles.study import Study, seeds_of
 from particles.theory.bounds import theorem_2_3
 from particles.theory.laziness import relative_scale
 from particles.theory.linearised import LinearisedFlow
@@ -87,14 +86,14 @@ def run(study: Study, options: argparse.Namespace) -> dict:
         raise ArgumentError("float32 has fewer digits than the gaps are small", "leave out --dtype")
     m, seeds = (256, 1) if options.quick else (4096, 20) if options.full else (256, 4)
     m = m if options.m is None else options.m
-    seeds = count_of("--seeds", seeds if options.seeds is None else options.seeds)
+    clouds = seeds_of(options, seeds)
     data = pt.data.circle(16, unit="tanh", seed=options.seed)
     factors = chosen(m, options.quick)
     gaps = {kind: [] for kind in CLOUDS}
-    with Progress(study.name, len(CLOUDS) * seeds * len(factors), "networks") as bar:
-        for s in range(seeds):
+    with Progress(study.name, len(CLOUDS) * len(clouds) * len(factors), "networks") as bar:
+        for seed in clouds:
             for kind, symmetric in CLOUDS.items():
-                cloud = pt.Cloud.gaussian(m, 2, unit="tanh", symmetric=symmetric, seed=options.seed * seeds + s)
+                cloud = pt.Cloud.gaussian(m, 2, unit="tanh", symmetric=symmetric, seed=seed)
                 gaps[kind].append([])
                 for factor in factors:
                     gaps[kind][-1].append(measure(cloud, data, pt.Scaling(0.5, factor), options))

@@ -35,7 +35,7 @@ from particles.cli import run_script
 from particles.fits import Exponent, exponent
 from particles.plot.style import COLORS, INK, RC, START, faint_grid, slide
 from particles.progress import Progress
-from particles.study import Study
+from particles.study import Study, seeds_of
 from particles.theory.limit import KernelLimit
 from particles.theory.spaces import KernelRegression, path_norm
 
@@ -75,17 +75,17 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     """Train both networks on growing d, n and m, beside kernel regression (--full: a quarter of an hour)."""
     size = QUICK if options.quick else FULL if options.full else DEFAULT
     m = count_of("--m", size.m if options.m is None else options.m, least=2) // 2 * 2
-    seeds = count_of("--seeds", size.seeds if options.seeds is None else options.seeds)
+    seeds = seeds_of(options, size.seeds)
     by_d = [(d, RATIO * d) for d in size.dimensions]
     by_n = [(size.samples_d, n) for n in size.samples]
     points = list(dict.fromkeys(by_d + by_n))
-    total = seeds * len(points) + size.widths_seeds * len(size.widths)
+    total = len(seeds) * len(points) + size.widths_seeds * len(size.widths)
     with Progress(study.name, total, "problems") as bar:
         rows = {}
         for k, (d, n) in enumerate(points):
-            rows[d, n] = [compared(d, n, m, options.seed * seeds + s, options) for s in range(seeds)]
-            bar.update(seeds * (k + 1))
-        scan = against_width(size, options, lambda done: bar.update(seeds * len(points) + done))
+            rows[d, n] = [compared(d, n, m, seed, options) for seed in seeds]
+            bar.update(len(seeds) * (k + 1))
+        scan = against_width(size, options, lambda done: bar.update(len(seeds) * len(points) + done))
     tables = {"d": table(by_d, rows), "n": table(by_n, rows)}
     fits = {name: exponent(size.widths, scan[name]) for name in ("gap", "rise")}
     claim_kernel(study, scan, tables, fits)

@@ -32,11 +32,10 @@ import numpy as np
 from matplotlib import rc_context
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.fits import exponent
 from particles.plot.style import BETWEEN, INK, LAZY, LINEARISED, MOVING, RC, faint_grid, slide
-from particles.study import Study
+from particles.study import Study, seeds_of
 from particles.theory.curvature import hessian_norm
 from particles.theory.laziness import jacobian_norm, relative_scale
 
@@ -119,9 +118,8 @@ def homogeneous_models(data: pt.Data, options: argparse.Namespace) -> dict:
 def wide_models(data: pt.Data, study: Study, options: argparse.Namespace) -> dict:
     """(iii): κ (γ, seeds, widths), meaned over signs of c, and the constants C_1 and C_2 of the notes' bound."""
     low, high, seeds = WIDTHS["quick" if options.quick else "full" if options.full else "default"]
-    seeds = count_of("--seeds", seeds if options.seeds is None else options.seeds)
     widths = 2 ** np.arange(low, high)
-    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
+    clouds = seeds_of(options, seeds)
     measure = partial(mean_over_signs, data=data, options=options)
     found = study.sweep("wide", measure, {"m": widths}, clouds, cost="m")["value"]
     kappa = found.transpose().copy()

@@ -36,12 +36,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import particles as pt
-from particles.checks import count_of
 from particles.cli import run_script
 from particles.field import Field
 from particles.fits import Exponent, exponent
 from particles.plot.style import COLORS, INK, PALE, RC, START, faint_grid, slide
-from particles.study import Study
+from particles.study import Study, seeds_of
 from particles.theory.kernel import tangent_kernel
 from particles.theory.limit import KernelLimit
 
@@ -68,11 +67,10 @@ def run(study: Study, options: argparse.Namespace) -> dict:
     """Train clouds of all widths under both scalings, and hold their kernels against K̄ (--full: some minutes)."""
     widths = np.array(WIDTHS["quick" if options.quick else "full" if options.full else "default"])
     default = 10 if options.quick else 100 if options.full else 30
-    seeds = count_of("--seeds", default if options.seeds is None else options.seeds, least=2)
+    clouds = seeds_of(options, default, least=2)
     x = on_circle(2 * np.pi * np.arange(N) / N)
     data = pt.Data(x, 2 * x[:, 0] * x[:, 1], name="x1 x2")  # x is (x1/√2, x2/√2, β)
     problem = {"widths": widths.tolist(), "data": data, "dtype": options.dtype, "backend": options.backend}
-    clouds = range(options.seed * seeds, (options.seed + 1) * seeds)
     grid = {"regime": [*REGIMES], "m": widths}
     found = study.sweep("clouds", partial(measured, **problem), grid, clouds, cost="m")
     values = {  # (seeds, widths, …)
