@@ -41,6 +41,7 @@ from particles.cli import run_script
 from particles.errors import ArgumentError
 from particles.field import Field
 from particles.fits import Exponent, exponent
+from particles.plot.law import power_of_m
 from particles.plot.style import INK, MOVING, PALE, RC, START, TIME, faint_grid, slide
 from particles.record import Moment, Quantity, Recorder
 from particles.study import Study
@@ -271,7 +272,7 @@ def draw_laws(ax: Axes, widths, spread, fits) -> None:
         "path_norm": (spread["path_norm"][:, :, -1], INK, "^", rf"mean $|c|\,|(w, b)|$, {end}"),
     }
     for name, (deviations, color, marker, label) in rows.items():
-        text = rf"{label}:  $m^{{\,{fits[name].value:.3f} \pm {fits[name].standard_error:.3f}}}$"
+        text = f"{label}:  {power_of_m(fits[name])}"
         ax.plot(widths, np.sqrt(deviations.mean(axis=1)), marker, color=color, markersize=8, label=text)
         level = math.sqrt(np.mean(widths[:, None] * deviations))
         ax.plot(widths, [level * pt.NTK.alpha(int(m)) for m in widths], color=color, linewidth=1.5, alpha=0.8)

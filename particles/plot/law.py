@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -55,8 +56,7 @@ def power_law(
             ax.plot(widths, fit(widths), color=color, linewidth=2, alpha=0.7)
             for row in rows:
                 ax.plot(widths, row, ".", color=color, alpha=0.35, markersize=5)
-            error = "" if fit.standard_error is None else rf" \pm {fit.standard_error:.3f}"
-            label = rf"{name}:  $m^{{\,{fit.value:.3f}{error}}}$"
+            label = f"{name}:  {power_of_m(fit)}"
             ax.plot(widths, rows.mean(axis=0), "o", color=color, markersize=8, label=label)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
@@ -67,3 +67,11 @@ def power_law(
         if title:
             ax.set_title(title, loc="left", color=INK, pad=14)
     return figure
+
+
+def power_of_m(fit: Exponent) -> str:
+    """A fitted power of m with its error, in mathtext: to the first digit of the error, and three digits at least."""
+    if not fit.standard_error:
+        return rf"$m^{{\,{fit.value:.3f}}}$"
+    digits = max(3, -math.floor(math.log10(fit.standard_error)))
+    return rf"$m^{{\,{fit.value:.{digits}f} \pm {fit.standard_error:.{digits}f}}}$"

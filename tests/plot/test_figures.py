@@ -16,9 +16,11 @@ from particles import plot
 from particles.cloud import Cloud
 from particles.data import Data
 from particles.errors import ArgumentError
+from particles.fits import Exponent
 from particles.plot import clouds
 from particles.plot.curves import displacements, log_bins, median_displacement
 from particles.plot.figures import predictions, teacher_values
+from particles.plot.law import power_of_m
 from particles.plot.raster import Crowd
 from particles.plot.style import LAZY, LINEARISED, MOVING, Slide, label_of, looks, scale_text, slide
 from particles.scaling import MEAN_FIELD, NTK, Scaling
@@ -61,6 +63,19 @@ def test_a_text_that_can_be_drawn_is_kept(text):
     figure = slide()
     figure.suptitle(label_of("the title", text))
     figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (-0.4993, None, r"$m^{\,-0.499}$"),
+        (-0.4953, 0.0031, r"$m^{\,-0.495 \pm 0.003}$"),
+        (-0.00017, 0.0005, r"$m^{\,-0.0002 \pm 0.0005}$"),  # not ± 0.000
+        (-1.0, 0.12, r"$m^{\,-1.000 \pm 0.120}$"),
+    ],
+)
+def test_a_fitted_power_has_the_digits_of_its_error(value, error, text):
+    assert power_of_m(Exponent(value, error, 1.0)) == text
 
 
 def test_contrast_draws_clouds_where_they_end(planar):
